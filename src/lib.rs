@@ -1,0 +1,16 @@
+//! Keel's modules. `src/main.rs` says in which order they are brought up.
+//!
+//! Whatever touches hardware is built for the kernel's target only; the rest is plain Rust, which the host builds and
+//! tests as well.
+
+#![cfg_attr(not(test), no_std)]
+#![feature(allocator_api)]
+
+extern crate alloc;
+
+pub mod errno;
+pub mod fault_injection;
+pub mod lock;
+
+/// The size of a page and of a physical frame.
+pub const PAGE_SIZE: usize = 4096;
