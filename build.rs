@@ -38,7 +38,18 @@ fn nasm_sources(folder: &Path) -> Vec<PathBuf> {
 
 fn assemble(root: &Path, source: &Path, object: &Path) {
     let status = Command::new("nasm")
-        .args(["-f", "elf64", "-g", "-F", "dwarf", "-w+all", "-w-reloc-rel-dword", "-w-reloc-abs-dword", "-w-reloc-abs-qword", "-Werror"])
+        .args([
+            "-f",
+            "elf64",
+            "-g",
+            "-F",
+            "dwarf",
+            "-w+all",
+            "-w-reloc-rel-dword",
+            "-w-reloc-abs-dword",
+            "-w-reloc-abs-qword",
+            "-Werror",
+        ])
         .arg(format!("-I{}/", root.join("asm").display()))
         .arg("-o")
         .arg(object)

@@ -8,8 +8,10 @@
 
 extern crate alloc;
 
+pub mod cpu;
 pub mod errno;
 pub mod fault_injection;
+pub mod interrupts;
 pub mod lock;
 
 /// The size of a page and of a physical frame.
