@@ -13,6 +13,7 @@ pub mod errno;
 pub mod fault_injection;
 pub mod interrupts;
 pub mod lock;
+pub mod task;
 
 /// The size of a page and of a physical frame.
 pub const PAGE_SIZE: usize = 4096;

@@ -1,0 +1,167 @@
+//! The table of numbers by which programs name threads, processes, groups and sessions.
+//!
+//! Looking a number up takes two array accesses. Numbers are given out in rising order and reused only after the whole
+//! range has gone by, so that a stale one rarely names somebody else.
+
+use crate::errno::Errno;
+use alloc::boxed::Box;
+
+/// As Linux's default (`/proc/sys/kernel/pid_max`): numbers stay below this.
+pub const PID_MAX: u32 = 32_768;
+
+const CHUNK: usize = 64;
+const CHUNKS: usize = PID_MAX as usize / CHUNK;
+
+/// After the first round numbers start here, as on Linux: the low ones belong to what was started at boot.
+const RESERVED: u32 = 300;
+
+pub struct IdTable<T> {
+    chunks: [Option<Box<Chunk<T>>>; CHUNKS],
+    last: u32,
+    used: usize,
+}
+
+struct Chunk<T> {
+    /// Bit n: entry n is taken.
+    taken: u64,
+    entries: [Option<T>; CHUNK],
+}
+
+impl<T> IdTable<T> {
+    pub const fn new() -> Self {
+        Self { chunks: [const { None }; CHUNKS], last: 0, used: 0 }
+    }
+
+    pub fn len(&self) -> usize {
+        self.used
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+
+    #[inline]
+    pub fn get(&self, id: u32) -> Option<&T> {
+        let chunk = self.chunks.get(id as usize / CHUNK)?.as_ref()?;
+        chunk.entries.get(id as usize % CHUNK)?.as_ref()
+    }
+
+    /// Takes the next free number. Its entry stays empty until [`Self::set`].
+    pub fn reserve(&mut self) -> Result<u32, Errno> {
+        let start = self.last.wrapping_add(1);
+        let id = match self.first_free(start.max(1), PID_MAX)? {
+            Some(id) => id,
+            None => self.first_free(RESERVED, PID_MAX)?.ok_or(Errno::EAGAIN)?,
+        };
+        if let Some(Some(chunk)) = self.chunks.get_mut(id as usize / CHUNK) {
+            chunk.taken |= 1 << (id as usize % CHUNK);
+        }
+        self.last = id;
+        self.used = self.used.saturating_add(1);
+        Ok(id)
+    }
+
+    /// Fills a reserved number's entry; what stood there before is returned.
+    pub fn set(&mut self, id: u32, value: T) -> Option<T> {
+        let entry = self.entry_mut(id)?;
+        entry.replace(value)
+    }
+
+    /// Empties the entry and gives the number back.
+    pub fn release(&mut self, id: u32) -> Option<T> {
+        let chunk = self.chunks.get_mut(id as usize / CHUNK)?.as_mut()?;
+        let bit = 1 << (id as usize % CHUNK);
+        if chunk.taken & bit == 0 {
+            return None;
+        }
+        chunk.taken &= !bit;
+        let value = chunk.entries.get_mut(id as usize % CHUNK).and_then(Option::take);
+        self.used = self.used.saturating_sub(1);
+        value
+    }
+
+    /// In rising order of their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        self.chunks.iter().enumerate().filter_map(|(index, chunk)| Some((index, chunk.as_ref()?))).flat_map(
+            |(index, chunk)| {
+                let first = index.saturating_mul(CHUNK);
+                let numbered = chunk.entries.iter().enumerate();
+                numbered.filter_map(move |(offset, entry)| Some((first.saturating_add(offset) as u32, entry.as_ref()?)))
+            },
+        )
+    }
+
+    fn entry_mut(&mut self, id: u32) -> Option<&mut Option<T>> {
+        let chunk = self.chunks.get_mut(id as usize / CHUNK)?.as_mut()?;
+        chunk.entries.get_mut(id as usize % CHUNK)
+    }
+
+    /// The first free number in `from..to`, with memory for its entry.
+    fn first_free(&mut self, from: u32, to: u32) -> Result<Option<u32>, Errno> {
+        let mut id = from;
+        while id < to {
+            let slot = self.chunks.get_mut(id as usize / CHUNK).ok_or(Errno::EAGAIN)?;
+            let chunk = match slot {
+                Some(chunk) => chunk,
+                None => slot.insert(Box::try_new(Chunk::new()).map_err(|_| Errno::ENOMEM)?),
+            };
+            let free_from_here = !chunk.taken & (u64::MAX << (id as usize % CHUNK));
+            let first_of_chunk = id - id % CHUNK as u32;
+            if free_from_here != 0 {
+                let found = first_of_chunk + free_from_here.trailing_zeros();
+                return Ok((found < to).then_some(found));
+            }
+            id = first_of_chunk + CHUNK as u32;
+        }
+        Ok(None)
+    }
+}
+
+impl<T> Default for IdTable<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Chunk<T> {
+    const fn new() -> Self {
+        Self { taken: 0, entries: [const { None }; CHUNK] }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_rise_and_are_not_reused_at_once() {
+        let mut table = IdTable::new();
+        assert_eq!(table.reserve(), Ok(1));
+        assert_eq!(table.reserve(), Ok(2));
+        table.set(1, 'a');
+        assert_eq!(table.release(1), Some('a'));
+        assert_eq!(table.reserve(), Ok(3));
+        assert_eq!(table.len(), 2);
+    }
+
+    #[test]
+    fn after_the_last_number_it_starts_again_above_the_reserved_ones() {
+        let mut table = IdTable::<()>::new();
+        (1..PID_MAX).for_each(|id| assert_eq!(table.reserve(), Ok(id)));
+        assert_eq!(table.reserve(), Err(Errno::EAGAIN));
+        table.release(5);
+        assert_eq!(table.reserve(), Err(Errno::EAGAIN), "low numbers stay with what was started at boot");
+        table.release(9_000);
+        table.release(301);
+        assert_eq!(table.reserve(), Ok(301));
+        assert_eq!(table.reserve(), Ok(9_000));
+    }
+
+    #[test]
+    fn a_number_out_of_range_names_nobody() {
+        let mut table = IdTable::<u8>::new();
+        assert_eq!(table.get(u32::MAX), None);
+        assert_eq!(table.release(u32::MAX), None);
+        assert_eq!(table.set(PID_MAX, 1), None);
+    }
+}

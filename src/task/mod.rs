@@ -1,0 +1,4 @@
+//! Threads and processes.
+pub mod deadlines;
+pub mod ids;
+pub mod ready_queue;
