@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+pub mod boot;
 pub mod cpu;
 pub mod errno;
 pub mod fault_injection;
