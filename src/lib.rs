@@ -10,11 +10,13 @@ extern crate alloc;
 
 pub mod boot;
 pub mod cpu;
+pub mod drivers;
 pub mod errno;
 pub mod fault_injection;
 pub mod interrupts;
 pub mod lock;
 pub mod task;
+pub mod log;
 
 /// The size of a page and of a physical frame.
 pub const PAGE_SIZE: usize = 4096;
