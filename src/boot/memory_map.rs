@@ -27,6 +27,10 @@ impl PhysRange {
         (start <= end).then_some(range)
     }
 
+    pub fn of_size(start: u64, size_bytes: u64) -> Option<Self> {
+        Self::new(start, start.checked_add(size_bytes)?)
+    }
+
     pub fn size_bytes(&self) -> u64 {
         self.end.as_u64() - self.start.as_u64()
     }
