@@ -12,11 +12,12 @@ pub mod boot;
 pub mod cpu;
 pub mod drivers;
 pub mod errno;
+pub mod exec;
 pub mod fault_injection;
 pub mod interrupts;
 pub mod lock;
-pub mod task;
 pub mod log;
+pub mod task;
 
 /// The size of a page and of a physical frame.
 pub const PAGE_SIZE: usize = 4096;
