@@ -17,6 +17,7 @@ pub mod fault_injection;
 pub mod interrupts;
 pub mod lock;
 pub mod log;
+pub mod memory;
 pub mod task;
 
 /// The size of a page and of a physical frame.
