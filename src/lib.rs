@@ -18,7 +18,10 @@ pub mod interrupts;
 pub mod lock;
 pub mod log;
 pub mod memory;
+pub mod panic;
+pub mod symbols;
 pub mod task;
+pub mod trace;
 
 /// The size of a page and of a physical frame.
 pub const PAGE_SIZE: usize = 4096;

@@ -1,4 +1,31 @@
 //! The CPU itself: descriptor tables, exceptions, per-CPU data, features, FPU state.
 
+#[cfg(target_os = "none")]
+pub mod control;
+pub mod exceptions;
+pub mod features;
+#[cfg(target_os = "none")]
+pub mod gdt;
+#[cfg(target_os = "none")]
+pub mod idt;
 pub mod layout;
 pub mod per_cpu;
+#[cfg(target_os = "none")]
+pub mod reset;
+
+#[cfg(target_os = "none")]
+pub use control::set_syscall_entry;
+#[cfg(target_os = "none")]
+pub use features::features;
+#[cfg(target_os = "none")]
+pub use per_cpu::set_kernel_stack;
+
+/// Makes this CPU the kernel's: per-CPU block, descriptor tables, exceptions, control registers. The first thing that
+/// `kernel_main` does, since nothing before it can even fault in an orderly way.
+#[cfg(target_os = "none")]
+pub fn init() {
+    per_cpu::init();
+    gdt::init();
+    idt::init();
+    control::init();
+}

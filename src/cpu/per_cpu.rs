@@ -5,8 +5,10 @@
 //! other CPU writes here. The first fields are known to assembly, by asm/layout.inc.
 
 use super::layout::asm_constant;
+use core::cell::UnsafeCell;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::Relaxed};
+use x86_64::structures::tss::TaskStateSegment;
 
 /// How many interrupt vectors there are (SDM 3A §6.2).
 pub const VECTOR_COUNT: usize = 256;
@@ -28,8 +30,11 @@ pub struct PerCpu {
     /// Timer ticks since boot.
     ticks: AtomicU64,
     cpu_index: AtomicU32,
-    /// How deep this CPU is in panics: see src/panic.rs.
-    pub(crate) panic_depth: AtomicU8,
+    _padding: u64,
+    /// Where the CPU finds RSP0 and the interrupt stacks. Four bytes into its quadword, so that RSP0 is aligned and is
+    /// written by one store.
+    _to_align_rsp0: u32,
+    task_state_segment: UnsafeCell<TaskStateSegment>,
     /// Ticks that interrupted a user program.
     pub(crate) user_ticks: AtomicU64,
     /// Interrupts taken here, by vector: for /proc/interrupts.
@@ -49,6 +54,14 @@ assert_offsets! {
     cpu_index = "PER_CPU_INDEX",
 }
 
+/// RSP0 in this block (SDM 3A §7.7: four bytes into the TSS).
+const RSP0_OFFSET: usize = offset_of!(PerCpu, task_state_segment) + offset_of!(TaskStateSegment, privilege_stack_table);
+const _: () = assert!(RSP0_OFFSET.is_multiple_of(8));
+
+// SAFETY: every field but the TSS is an atomic; the TSS is read by the CPU alone and written, through raw pointers, only by
+// the CPU that it belongs to.
+unsafe impl Sync for PerCpu {}
+
 impl PerCpu {
     const fn new(index: u32) -> Self {
         Self {
@@ -60,10 +73,16 @@ impl PerCpu {
             smap_present: AtomicBool::new(false),
             ticks: AtomicU64::new(0),
             cpu_index: AtomicU32::new(index),
-            panic_depth: AtomicU8::new(0),
+            _padding: 0,
+            _to_align_rsp0: 0,
+            task_state_segment: UnsafeCell::new(TaskStateSegment::new()),
             user_ticks: AtomicU64::new(0),
             interrupt_counts: [const { AtomicU32::new(0) }; VECTOR_COUNT],
         }
+    }
+
+    pub fn task_state_segment(&self) -> *const TaskStateSegment {
+        self.task_state_segment.get()
     }
 
     /// Timer ticks that this CPU has taken since boot.
@@ -165,10 +184,27 @@ mod here {
         gs_load!(kernel_stack_top, u64, "r")
     }
 
-    /// The half of `cpu::set_kernel_stack` that `syscall` entry reads.
+    /// Where the next entry from user mode finds its stack: by `syscall` in this block, by an interrupt in TSS.RSP0.
+    /// Called by the switch, before the thread it gives the CPU to can reach user mode.
     #[inline(always)]
-    pub(in crate::cpu) fn set_kernel_stack_top(top: u64) {
-        gs_store!(kernel_stack_top, top, "r")
+    pub fn set_kernel_stack(top: u64) {
+        gs_store!(kernel_stack_top, top, "r");
+        // SAFETY: as in `gs_store`; RSP0 is an aligned quadword of this block.
+        unsafe {
+            asm!("mov gs:[{1}], {0}", in(reg) top, const RSP0_OFFSET, options(nostack, preserves_flags));
+        }
+    }
+
+    /// RSP0 as the CPU will read it: for the tests that compare it with the thread's.
+    pub fn privileged_stack() -> u64 {
+        // SAFETY: the TSS is this CPU's own, and nothing writes it meanwhile.
+        unsafe { (*this_cpu().task_state_segment()).privilege_stack_table[0].as_u64() }
+    }
+
+    /// Fills one entry of the interrupt stack table. Before the TSS is loaded.
+    pub(in crate::cpu) fn set_interrupt_stack(index: usize, top: VirtAddr) {
+        // SAFETY: the TSS is this CPU's own, and not in use yet.
+        unsafe { (*this_cpu().task_state_segment.get()).interrupt_stack_table[index] = top }
     }
 
     #[inline(always)]

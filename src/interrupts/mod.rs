@@ -1,5 +1,111 @@
 //! Who handles which interrupt vector, and the devices that interrupts come through.
+//!
+//! Vectors 0 to 31 are the CPU's exceptions, 0x20 to 0x2f the sixteen ISA interrupt lines, whichever controller brings
+//! them; 0x30 and 0xff belong to the local APIC, 0x80 to system calls. asm/interrupts.asm calls [`interrupt_dispatch`]
+//! for all of them, with interrupts off.
 
+#[cfg(target_os = "none")]
+pub mod clock;
 pub mod frame;
+#[cfg(target_os = "none")]
+pub mod pic;
+#[cfg(target_os = "none")]
+pub mod pit;
+pub mod time_scale;
+#[cfg(target_os = "none")]
+pub mod timer;
 
 pub use frame::InterruptFrame;
+
+/// The vector of ISA interrupt line 0.
+pub const FIRST_IRQ_VECTOR: u8 = 0x20;
+/// How many ISA interrupt lines there are.
+pub const IRQ_COUNT: u8 = 16;
+
+/// Called with interrupts off.
+pub type Handler = fn(&mut InterruptFrame);
+
+#[cfg(target_os = "none")]
+pub use dispatch::{enable, init, register_irq, set_system_call_handler};
+
+#[cfg(target_os = "none")]
+mod dispatch {
+    use super::{FIRST_IRQ_VECTOR, Handler, IRQ_COUNT, InterruptFrame, pic};
+    use crate::cpu::idt::SYSTEM_CALL_VECTOR;
+    use crate::cpu::per_cpu::VECTOR_COUNT;
+    use crate::cpu::{exceptions, per_cpu};
+    use crate::trace;
+    use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+
+    const FIRST_DEVICE_VECTOR: u8 = 32;
+
+    /// A [`Handler`] for each vector, or null.
+    static HANDLERS: [AtomicPtr<()>; VECTOR_COUNT] = [const { AtomicPtr::new(core::ptr::null_mut()) }; VECTOR_COUNT];
+
+    /// Silences every line, and gives the lines their vectors. Interrupts are off, and stay off.
+    pub fn init() {
+        pic::init();
+    }
+
+    /// From here on interrupts are taken.
+    pub fn enable() {
+        x86_64::instructions::interrupts::enable();
+    }
+
+    /// Has `handler` called for an ISA interrupt line (the keyboard's is 1, COM1's is 4), and opens the line.
+    pub fn register_irq(irq: u8, handler: Handler) {
+        assert!(irq < IRQ_COUNT, "there is no ISA interrupt line {irq}");
+        set_handler(FIRST_IRQ_VECTOR + irq, handler);
+        pic::unmask(irq);
+    }
+
+    /// Has `handler` called for `int 0x80`. It turns interrupts on by itself, and returns with them off.
+    pub fn set_system_call_handler(handler: Handler) {
+        set_handler(SYSTEM_CALL_VECTOR, handler);
+    }
+
+    pub(super) fn set_handler(vector: u8, handler: Handler) {
+        HANDLERS[vector as usize].store(handler as *mut (), Relaxed);
+    }
+
+    /// Every interrupt, exception and `int 0x80` comes here.
+    #[unsafe(no_mangle)]
+    extern "C" fn interrupt_dispatch(frame: &mut InterruptFrame) {
+        // The stub pushed it: it fits.
+        let vector = frame.vector as u8;
+        per_cpu::count_interrupt(vector);
+        match vector {
+            ..FIRST_DEVICE_VECTOR => exceptions::handle(frame),
+            SYSTEM_CALL_VECTOR => call_handler(vector, frame),
+            _ => device_interrupt(vector, frame),
+        }
+    }
+
+    #[inline]
+    fn device_interrupt(vector: u8, frame: &mut InterruptFrame) {
+        trace::record(trace::Kind::Irq, u64::from(vector), u64::from(frame.from_user()));
+        // With interrupts off the order of acknowledging and handling shows nowhere; acknowledged first, a handler may end
+        // in a switch.
+        if acknowledge(vector) {
+            call_handler(vector, frame);
+        }
+    }
+
+    /// Tells the controller that the interrupt was taken; false for a spurious one, which has no handler and no cause.
+    #[inline]
+    fn acknowledge(vector: u8) -> bool {
+        let irq = vector.wrapping_sub(FIRST_IRQ_VECTOR);
+        irq < IRQ_COUNT && pic::acknowledge(irq)
+    }
+
+    #[inline]
+    fn call_handler(vector: u8, frame: &mut InterruptFrame) {
+        let handler = HANDLERS[vector as usize].load(Relaxed);
+        if handler.is_null() {
+            return;
+        }
+        // SAFETY: the only non-null values ever stored are `Handler`s, by `set_handler`.
+        let handler = unsafe { core::mem::transmute::<*mut (), Handler>(handler) };
+        handler(frame);
+    }
+}
