@@ -4,23 +4,26 @@
 
 #[cfg(target_os = "none")]
 mod kernel {
+    use keel::{cpu, interrupts, log};
+
     /// Entered once, by asm/boot.asm, on the boot stack with interrupts off.
     #[unsafe(no_mangle)]
-    extern "C" fn kernel_main(_loader_magic: u32, _information: u64, _entry_tsc: u64) -> ! {
-        for byte in b"Keel\n" {
-            // SAFETY: COM1's data port; a write there has no effect on memory.
-            unsafe { x86_64::instructions::port::Port::<u8>::new(0x3f8).write(*byte) }
-        }
+    extern "C" fn kernel_main(_loader_magic: u32, _information: u64, entry_tsc: u64) -> ! {
+        cpu::init();
+        log::initialise();
+        log::set_clock(interrupts::clock::now_ns);
+        interrupts::init();
+        interrupts::timer::init(entry_tsc);
+        interrupts::enable();
+        cpu::report();
         loop {
             x86_64::instructions::hlt();
         }
     }
 
     #[panic_handler]
-    fn panic(_: &core::panic::PanicInfo) -> ! {
-        loop {
-            x86_64::instructions::hlt();
-        }
+    fn panic(information: &core::panic::PanicInfo) -> ! {
+        keel::panic::panicked(information)
     }
 }
 

@@ -29,3 +29,12 @@ pub fn init() {
     idt::init();
     control::init();
 }
+
+/// Says in the log what was found.
+#[cfg(target_os = "none")]
+pub fn report() {
+    let identity = features::identity();
+    let (family, model, stepping) = (identity.family, identity.model, identity.stepping);
+    log::info!(target: "cpu", "{} {} (family {family}, model {model}, stepping {stepping}): {}",
+        identity.vendor(), identity.brand(), features());
+}
