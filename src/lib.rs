@@ -14,6 +14,7 @@ pub mod drivers;
 pub mod errno;
 pub mod exec;
 pub mod fault_injection;
+pub mod fs;
 pub mod interrupts;
 pub mod lock;
 pub mod log;

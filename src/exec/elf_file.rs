@@ -229,7 +229,7 @@ fn read_table(file: &impl ExecutableFile, head: &Head, offset: u64, bytes: &mut 
 }
 
 fn checked_load(header: &ProgramHeader) -> Result<Load, Errno> {
-    let page_mask = PAGE_SIZE as u64 - 1;
+    const PAGE_MASK: u64 = PAGE_SIZE as u64 - 1;
     let protection = Protection {
         read: header.p_flags & abi::PF_R != 0,
         write: header.p_flags & abi::PF_W != 0,
@@ -237,7 +237,7 @@ fn checked_load(header: &ProgramHeader) -> Result<Load, Errno> {
     };
     let memory_end = header.p_vaddr.checked_add(header.p_memsz).ok_or(Errno::ENOEXEC)?;
     let file_end = header.p_offset.checked_add(header.p_filesz).ok_or(Errno::ENOEXEC)?;
-    let misplaced = header.p_filesz > 0 && header.p_offset & page_mask != header.p_vaddr & page_mask;
+    let misplaced = header.p_filesz > 0 && header.p_offset & PAGE_MASK != header.p_vaddr & PAGE_MASK;
     if header.p_filesz > header.p_memsz
         || memory_end > USER_END
         || i64::try_from(file_end).is_err()
