@@ -4,20 +4,39 @@
 
 #[cfg(target_os = "none")]
 mod kernel {
+    use keel::boot::{self, BootInformation, command_line};
+    use keel::drivers::console::{self, Terminal};
     use keel::{cpu, interrupts, log};
 
     /// Entered once, by asm/boot.asm, on the boot stack with interrupts off.
     #[unsafe(no_mangle)]
-    extern "C" fn kernel_main(_loader_magic: u32, _information: u64, entry_tsc: u64) -> ! {
+    extern "C" fn kernel_main(loader_magic: u32, information: u64, entry_tsc: u64) -> ! {
         cpu::init();
         log::initialise();
         log::set_clock(interrupts::clock::now_ns);
+        let boot = boot::collect(loader_magic, information, entry_tsc);
+        choose_consoles(boot);
+        boot.report();
         interrupts::init();
         interrupts::timer::init(entry_tsc);
         interrupts::enable();
         cpu::report();
         loop {
             x86_64::instructions::hlt();
+        }
+    }
+
+    /// Where text goes, and how much of it: what the command line says about the log.
+    fn choose_consoles(boot: &BootInformation) {
+        console::select(boot.command_line.consoles().iter().map(|console| match console {
+            command_line::Console::Serial => Terminal::Serial,
+            command_line::Console::Screen => Terminal::Screen,
+        }));
+        if boot.command_line.quiet {
+            log::set_quiet();
+        }
+        if let Some(level) = boot.command_line.log_level {
+            log::set_console_level(level);
         }
     }
 

@@ -75,14 +75,15 @@ impl CommandLine {
         exit_by_isa_debug: false,
     };
 
-    /// The command line in `bytes`, up to the first NUL, and whether it was too long to keep. Of a line that is cut the
-    /// last word is ignored: half of a path is worse than none.
-    pub fn parse(bytes: &[u8]) -> (Self, bool) {
-        let mut line = Self::EMPTY;
-        let cut = line.keep_text(bytes);
-        line.split_words(cut);
-        line.apply_settings();
-        (line, cut)
+    /// Becomes the command line in `bytes`, up to the first NUL. False where it was too long to keep whole; of a line that
+    /// is cut the last word is ignored, since half of a path is worse than none. In place: the boot stack is small.
+    #[must_use]
+    pub fn parse(&mut self, bytes: &[u8]) -> bool {
+        *self = Self::EMPTY;
+        let whole = self.keep_text(bytes);
+        self.split_words(!whole);
+        self.apply_settings();
+        whole
     }
 
     /// Copies the text; bytes that are no UTF-8 become question marks, so that it can be printed anywhere.
@@ -91,10 +92,10 @@ impl CommandLine {
         for chunk in bytes.utf8_chunks() {
             let kept = chunk.valid().chars().all(|character| self.text.try_push(character).is_ok());
             if !kept || (!chunk.invalid().is_empty() && self.text.try_push('?').is_err()) {
-                return true;
+                return false;
             }
         }
-        false
+        true
     }
 
     fn split_words(&mut self, ignore_last: bool) {
@@ -122,38 +123,33 @@ impl CommandLine {
     }
 
     fn apply_settings(&mut self) {
-        let words = self.words;
         let mut start = 0;
-        for word in words.split_terminator('\0') {
-            let end = start + word.len();
+        while let Some(length) = self.words.get(start..).and_then(|rest| rest.find('\0')) {
+            let end = start + length;
+            let span = |value: &str| Some(Span { start: (end - value.len()) as u16, end: end as u16 });
+            let word = self.words.get(start..end).unwrap_or("");
             if word == "--" {
                 self.init_arguments = Some((end + 1) as u16);
                 return;
             }
-            if let Some(setting) = Setting::of(word) {
-                self.apply(setting, end);
+            match Setting::of(word) {
+                // A value is the end of its word.
+                Some(Setting::Init(path)) => self.init = span(path),
+                Some(Setting::Trace(kinds)) => self.trace = span(kinds),
+                Some(Setting::Test(names)) => self.test = span(names),
+                Some(Setting::Console(console)) => {
+                    self.consoles.retain(|other| *other != console);
+                    self.consoles.push(console);
+                }
+                Some(Setting::LogLevel(level)) => self.log_level = Some(level),
+                Some(Setting::Quiet) => self.quiet = true,
+                Some(Setting::AfterPanic(action)) => self.after_panic = action,
+                Some(Setting::NoRandomMaps) => self.randomize_addresses = false,
+                Some(Setting::DenyWriteExecute) => self.deny_write_execute = true,
+                Some(Setting::ExitByIsaDebug) => self.exit_by_isa_debug = true,
+                None => {}
             }
             start = end + 1;
-        }
-    }
-
-    fn apply(&mut self, setting: Setting<'_>, word_end: usize) {
-        // A value is the end of its word.
-        let span = |value: &str| Some(Span { start: (word_end - value.len()) as u16, end: word_end as u16 });
-        match setting {
-            Setting::Init(path) => self.init = span(path),
-            Setting::Trace(kinds) => self.trace = span(kinds),
-            Setting::Test(names) => self.test = span(names),
-            Setting::Console(console) => {
-                self.consoles.retain(|other| *other != console);
-                self.consoles.push(console);
-            }
-            Setting::LogLevel(level) => self.log_level = Some(level),
-            Setting::Quiet => self.quiet = true,
-            Setting::AfterPanic(action) => self.after_panic = action,
-            Setting::NoRandomMaps => self.randomize_addresses = false,
-            Setting::DenyWriteExecute => self.deny_write_execute = true,
-            Setting::ExitByIsaDebug => self.exit_by_isa_debug = true,
         }
     }
 
@@ -256,8 +252,14 @@ fn console_named(value: &str) -> Option<Console> {
 mod tests {
     use super::*;
 
+    fn parsed(bytes: &[u8]) -> (CommandLine, bool) {
+        let mut line = CommandLine::EMPTY;
+        let whole = line.parse(bytes);
+        (line, !whole)
+    }
+
     fn parse(text: &str) -> CommandLine {
-        let (line, cut) = CommandLine::parse(text.as_bytes());
+        let (line, cut) = parsed(text.as_bytes());
         assert!(!cut);
         assert_eq!(line.text(), text);
         line
@@ -325,24 +327,24 @@ mod tests {
     #[test]
     fn ten_thousand_characters_are_cut_and_half_a_word_is_not_used() {
         let long = "quiet init=/".to_string() + &"x".repeat(10_000);
-        let (line, cut) = CommandLine::parse(long.as_bytes());
+        let (line, cut) = parsed(long.as_bytes());
         assert!(cut && line.quiet);
         assert_eq!(line.init(), None);
         assert_eq!(line.text(), &long[..TEXT_MAX]);
         let exact = "a ".repeat(TEXT_MAX / 2);
         assert_eq!(parse(&exact).unknown_words().count(), TEXT_MAX / 2);
-        let (line, cut) = CommandLine::parse(&[b'"'; 10_000]);
+        let (line, cut) = parsed(&[b'"'; 10_000]);
         assert!(cut && line.unknown_words().count() == 0);
         assert_eq!(parse(&"x".repeat(TEXT_MAX)).unknown_words().count(), 1);
     }
 
     #[test]
     fn bytes_that_are_no_text_do_no_harm() {
-        let (line, cut) = CommandLine::parse(b"quiet \xff\xfeinit=/a\xc3 \t\r\n norandmaps\0 wx=deny");
+        let (line, cut) = parsed(b"quiet \xff\xfeinit=/a\xc3 \t\r\n norandmaps\0 wx=deny");
         assert!(!cut && line.quiet && !line.randomize_addresses && !line.deny_write_execute);
         assert_eq!(line.text(), "quiet ??init=/a? \t\r\n norandmaps");
         // A character that straddles the limit is left out whole.
-        let (line, cut) = CommandLine::parse("é".repeat(3_000).as_bytes());
+        let (line, cut) = parsed("é".repeat(3_000).as_bytes());
         assert!(cut && line.text().len() == TEXT_MAX);
     }
 
@@ -372,7 +374,7 @@ mod tests {
                 bytes.extend_from_slice(PIECES[(state % 12) as usize]);
             }
             state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let (line, _) = CommandLine::parse(&bytes);
+            let (line, _) = parsed(&bytes);
             let words = line.init_arguments().chain(line.unknown_words()).chain(line.init());
             assert!(words.map(str::len).sum::<usize>() <= 2 * line.text().len());
         }

@@ -1,6 +1,6 @@
 //! The machine's memory map, made fit for use.
 //!
-//! Firmware lists regions unsorted, overlapping, unaligned and with lengths that wrap. [`MemoryMap::from_raw`] makes of any
+//! Firmware lists regions unsorted, overlapping, unaligned and with lengths that wrap. [`MemoryMap::fill`] makes of any
 //! such list one that is sorted, free of overlaps and page-aligned, in which a page is usable only if every byte of it was
 //! called usable and no byte anything else.
 
@@ -78,23 +78,27 @@ pub struct MemoryMap {
 impl MemoryMap {
     pub const EMPTY: Self = Self { regions: ArrayVec::new_const() };
 
-    /// The map that a raw list stands for, and whether some of it had to be left out. What is left out is treated as
-    /// reserved: memory may be lost so, but none is used that shouldn't be.
-    pub fn from_raw(raw: impl IntoIterator<Item = RawRegion>) -> (Self, bool) {
+    /// Becomes the map that a raw list stands for. False where some of it had to be left out: that is treated as reserved,
+    /// so memory may be lost, but none is used that shouldn't be.
+    ///
+    /// In place, and never inlined: the tables are large, and the boot stack isn't.
+    #[inline(never)]
+    #[must_use]
+    pub fn fill(&mut self, raw: impl IntoIterator<Item = RawRegion>) -> bool {
+        self.regions.clear();
         let mut extents = Extents::EMPTY;
-        let mut cut = false;
+        let mut complete = true;
         for region in raw {
-            cut |= !extents.add(region);
+            complete &= extents.add(region);
         }
         let edges = extents.edges();
-        let mut map = Self::EMPTY;
         for (&start, &end) in edges.iter().zip(edges.iter().skip(1)) {
             if let Some(kind) = extents.kind_of(start, end) {
-                cut |= !map.append(start, end, kind);
+                complete &= self.append(start, end, kind);
             }
         }
-        map.shrink_usable_to_pages();
-        (map, cut)
+        self.shrink_usable_to_pages();
+        complete
     }
 
     /// Adds a region above all others, or lengthens the last one. False where there is no room.
@@ -213,8 +217,8 @@ mod tests {
 
     fn map_of(raw: &[(u64, u64, RegionKind)]) -> Vec<(u64, u64, RegionKind)> {
         let raw = raw.iter().map(|&(start, length_bytes, kind)| RawRegion { start, length_bytes, kind });
-        let (map, cut) = MemoryMap::from_raw(raw);
-        assert!(!cut);
+        let mut map = MemoryMap::EMPTY;
+        assert!(map.fill(raw));
         listed(&map)
     }
 
@@ -269,8 +273,8 @@ mod tests {
     fn too_many_regions_lose_memory_and_never_invent_any() {
         let usable = (0..REGIONS_MAX as u64).map(|i| RawRegion { start: i << 20, length_bytes: 1 << 20, kind: Usable });
         let reserved = RawRegion { start: 0x5000, length_bytes: 0x1000, kind: Reserved };
-        let (map, cut) = MemoryMap::from_raw(usable.chain([reserved]));
-        assert!(cut);
+        let mut map = MemoryMap::EMPTY;
+        assert!(!map.fill(usable.chain([reserved])));
         assert!(map.usable().all(|range| !range.contains(PhysAddr::new(0x5000))));
         assert!(map.usable_bytes() >= (REGIONS_MAX as u64 - 1) << 20);
     }
@@ -305,8 +309,8 @@ mod tests {
                     kind: KINDS[random(5) as usize],
                 })
                 .collect();
-            let (map, cut) = MemoryMap::from_raw(raw.iter().copied());
-            assert!(!cut);
+            let mut map = MemoryMap::EMPTY;
+            assert!(map.fill(raw.iter().copied()));
             let regions = map.regions();
             assert!(regions.windows(2).all(|pair| pair[0].range.end <= pair[1].range.start));
             for page in 0..80 {

@@ -200,7 +200,7 @@ impl BootInformation {
             self.warn(Warning::NoMemoryMap);
             let least =
                 RawRegion { start: LOW_MEMORY_END, length_bytes: ASSUMED_MEMORY_BYTES, kind: RegionKind::Usable };
-            self.memory_map = MemoryMap::from_raw([least]).0;
+            let _ = self.memory_map.fill([least]);
         }
     }
 
@@ -233,10 +233,14 @@ impl BootInformation {
     }
 
     fn keep_command_line(&mut self, bytes: &[u8]) {
-        let (line, cut) = CommandLine::parse(bytes);
-        self.command_line = line;
-        if cut {
+        if !self.command_line.parse(bytes) {
             self.warn(Warning::CommandLineCut(until_nul(bytes).len()));
+        }
+    }
+
+    fn fill_memory_map(&mut self, raw: impl IntoIterator<Item = RawRegion>) {
+        if !self.memory_map.fill(raw) {
+            self.warn(Warning::MemoryMapCut);
         }
     }
 
@@ -324,14 +328,19 @@ fn bios_text_screen(physical: Physical<'_>) -> Option<Screen> {
 #[cfg(target_os = "none")]
 mod target {
     use super::{BootInformation, Holder, PhysRange};
-    use spin::Once;
+    use spin::{
+        Once,
+        mutex::{SpinMutex, SpinMutexGuard},
+    };
     use x86_64::PhysAddr;
 
     /// What asm/boot.asm maps at the direct map's place.
     const BOOT_MAPPED_BYTES: u64 = 4 << 30;
     const DIRECT_MAP_BASE: u64 = 0xffff_8000_0000_0000;
 
-    static INFORMATION: Once<BootInformation> = Once::new();
+    /// Filled in place, because it is too large for the boot stack, and from then on only read.
+    static STORAGE: SpinMutex<BootInformation> = SpinMutex::new(BootInformation::EMPTY);
+    static INFORMATION: Once<&'static BootInformation> = Once::new();
 
     unsafe extern "C" {
         static kernel_physical_start: u8;
@@ -341,7 +350,8 @@ mod target {
     /// Gathers the loader's information, the first thing that kernel_main does.
     pub fn collect(loader_magic: u32, at: u64, entry_tsc: u64) -> &'static BootInformation {
         INFORMATION.call_once(|| {
-            let mut information = BootInformation::EMPTY;
+            // The lock is never released: nobody can change what was gathered.
+            let information = SpinMutexGuard::leak(STORAGE.lock());
             information.entry_tsc = entry_tsc;
             information.gather(loader_magic, PhysAddr::new_truncate(at), &boot_mapped_bytes);
             let (start, end) = (&raw const kernel_physical_start as u64, &raw const kernel_physical_end as u64);
@@ -354,7 +364,7 @@ mod target {
 
     /// What was collected. Nobody can ask before kernel_main's first step.
     pub fn information() -> &'static BootInformation {
-        INFORMATION.get().unwrap_or(const { &BootInformation::EMPTY })
+        INFORMATION.get().copied().unwrap_or(const { &BootInformation::EMPTY })
     }
 
     /// Physical memory below 4 GiB as the boot page tables map it. For readers that run before src/memory replaces those

@@ -5,7 +5,7 @@
 //! mistake should cost one tag and a warning.
 
 use super::fields::{Physical, u8_at, u32_at, u64_at};
-use super::memory_map::{MemoryMap, PhysRange, RawRegion, RegionKind};
+use super::memory_map::{PhysRange, RawRegion, RegionKind};
 use super::{BootInformation, ColorField, Framebuffer, Holder, Protocol, Screen, SymbolTable, Warning, copy_text};
 use multiboot2::{BootInformationHeader, TagType, TagTypeRaw};
 use x86_64::PhysAddr;
@@ -79,7 +79,7 @@ fn read_memory_size(information: &mut BootInformation, payload: &[u8]) -> Option
     let upper_bytes = u64::from(u32_at(payload, 4)?) << 10;
     if information.memory_map.regions().is_empty() {
         let upper = RawRegion { start: 1 << 20, length_bytes: upper_bytes, kind: RegionKind::Usable };
-        information.memory_map = MemoryMap::from_raw([upper]).0;
+        let _ = information.memory_map.fill([upper]);
     }
     Some(())
 }
@@ -98,13 +98,7 @@ fn read_memory_map(information: &mut BootInformation, payload: &[u8]) -> Option<
             kind: region_kind(u32_at(entry, 16)?),
         })
     });
-    let (map, cut) = MemoryMap::from_raw(raw);
-    if cut {
-        information.warn(Warning::MemoryMapCut);
-    }
-    if !map.regions().is_empty() {
-        information.memory_map = map;
-    }
+    information.fill_memory_map(raw);
     Some(())
 }
 

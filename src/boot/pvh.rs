@@ -3,7 +3,7 @@
 //! `qemu -kernel` enters the kernel this way, seconds sooner than through GRUB and a CD.
 
 use super::fields::{Physical, physical_at, u32_at, u64_at, until_nul};
-use super::memory_map::{MemoryMap, PhysRange, RawRegion};
+use super::memory_map::{PhysRange, RawRegion};
 use super::multiboot::region_kind;
 use super::{BootInformation, Holder, Protocol, Warning, copy_text};
 use x86_64::PhysAddr;
@@ -67,11 +67,7 @@ fn read_memory_map(information: &mut BootInformation, physical: Physical<'_>, at
             kind: region_kind(u32_at(entry, 16)?),
         })
     });
-    let (map, cut) = MemoryMap::from_raw(raw);
-    if cut {
-        information.warn(Warning::MemoryMapCut);
-    }
-    information.memory_map = map;
+    information.fill_memory_map(raw);
 }
 
 /// The root pointer's revision says which of its two sizes it has.
