@@ -1,3 +1,29 @@
-//! Files: what a path names, and what an open one does.
+//! Files: the tree of names, the file systems in it, open files and their descriptors.
+//!
+//! Reading order: [`tree`] (names and the lock over them), [`inode`] (what a name leads to), [`mount`], [`walk`] (from a path
+//! to a place), [`edit`] (making and removing names), [`open`], [`file`] (reading and writing), [`descriptors`].
 
+pub mod attributes;
+pub mod content;
+pub mod context;
+pub mod descriptors;
+pub mod device;
+pub mod edit;
+pub mod file;
+pub mod file_system;
+pub mod generated;
 pub mod initrd_tar;
+pub mod inode;
+pub mod mount;
+pub mod names;
+pub mod open;
+pub mod open_flags;
+pub mod pages;
+pub mod time;
+pub mod tmpfs;
+pub mod transfer;
+pub mod tree;
+pub mod walk;
+
+#[cfg(test)]
+mod tests;

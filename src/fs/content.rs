@@ -1,0 +1,281 @@
+//! The contents of a regular file: pages where something was written, holes elsewhere.
+//!
+//! A file from the initrd starts as a view of the archive, and each page is copied out of it when it is first asked for.
+//! Its lock is never held while user memory is touched: a reader takes a reference to the page and copies after.
+
+use super::inode::Inode;
+use super::pages::Pages;
+use super::transfer::{Sink, Source, put_page, take_page};
+use crate::PAGE_SIZE;
+use crate::errno::Errno;
+use crate::fault_injection::{Point, should_fail};
+use crate::lock::{Lock, Rank};
+use crate::memory::frames::PageRef;
+
+/// No file is longer (Linux's MAX_LFS_FILESIZE).
+pub const SIZE_MAX: u64 = i64::MAX as u64;
+
+pub struct Content {
+    state: Lock<State>,
+}
+
+struct State {
+    pages: Pages,
+    /// What the file holds where it has no page. Only shortened, when the file is.
+    archive: &'static [u8],
+}
+
+static ZEROS: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
+
+impl Content {
+    pub const fn new() -> Self {
+        Self::from_archive(&[])
+    }
+
+    /// A file whose first bytes are those of `archive`, which stays where it is for good. The inode's size is for the
+    /// caller to set.
+    pub const fn from_archive(archive: &'static [u8]) -> Self {
+        Self { state: Lock::new(Rank::Inode, State { pages: Pages::new(), archive }) }
+    }
+
+    /// Of a file that nobody else can reach.
+    pub fn page_count(&mut self) -> u64 {
+        self.state.get_mut().pages.count()
+    }
+
+    /// How many pages the file takes, for `st_blocks`.
+    pub fn pages_taken(&self) -> u64 {
+        self.state.lock().pages.count()
+    }
+
+    /// Reads from `position` on, at most to the file's end.
+    pub fn read(&self, inode: &Inode, position: u64, sink: &mut dyn Sink) -> Result<usize, Errno> {
+        let mut done = 0;
+        loop {
+            let at = position.saturating_add(done as u64);
+            let left = inode.size().saturating_sub(at).min(sink.remaining() as u64) as usize;
+            if left == 0 {
+                return Ok(done);
+            }
+            let offset = (at % PAGE_SIZE as u64) as usize;
+            let count = left.min(PAGE_SIZE - offset);
+            let put = match self.look(inode, at / PAGE_SIZE as u64) {
+                Ok(Some(page)) => put_page(sink, &page, offset..offset + count),
+                Ok(None) => sink.put(ZEROS.get(..count).unwrap_or_default()),
+                Err(error) => Err(error),
+            };
+            match put {
+                Ok(put) => done += put,
+                Err(error) if done == 0 => return Err(error),
+                Err(_) => return Ok(done),
+            }
+            if !matches!(put, Ok(put) if put == count) {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// Writes at `position`, and makes the file longer where it must. The caller keeps the end within its limits.
+    pub fn write(&self, inode: &Inode, position: u64, source: &mut dyn Source) -> Result<usize, Errno> {
+        let mut done = 0;
+        while source.remaining() > 0 {
+            let at = position.saturating_add(done as u64);
+            let offset = (at % PAGE_SIZE as u64) as usize;
+            let count = source.remaining().min(PAGE_SIZE - offset);
+            match self.write_page(inode, at / PAGE_SIZE as u64, offset, count, source) {
+                Ok(taken) => {
+                    done += taken;
+                    if taken < count {
+                        break;
+                    }
+                }
+                Err(error) if done == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        if done > 0 {
+            inode.touch_modified();
+        }
+        Ok(done)
+    }
+
+    fn write_page(
+        &self,
+        inode: &Inode,
+        index: u64,
+        offset: usize,
+        count: usize,
+        source: &mut dyn Source,
+    ) -> Result<usize, Errno> {
+        let (there, has_archive) = {
+            let state = self.state.lock();
+            (state.pages.get(index).cloned(), !state.archive.is_empty())
+        };
+        let taken = match there {
+            Some(page) => take_page(source, &page, offset..offset + count)?,
+            None if count == PAGE_SIZE && !has_archive => {
+                // The whole page is to be written: it needs no zeroing first, and is seen by nobody until it is full.
+                inode.file_system.charge_page()?;
+                let page = PageRef::new().inspect_err(|_| inode.file_system.uncharge_pages(1))?;
+                let taken =
+                    take_page(source, &page, 0..PAGE_SIZE).inspect_err(|_| inode.file_system.uncharge_pages(1))?;
+                page.fill(taken..PAGE_SIZE, 0);
+                self.insert(inode, index, page)?;
+                taken
+            }
+            None => {
+                let page = self.page(inode, index)?;
+                take_page(source, &page, offset..offset + count)?
+            }
+        };
+        let end = index * PAGE_SIZE as u64 + (offset + taken) as u64;
+        let _state = self.state.lock();
+        if end > inode.size() {
+            inode.set_size(end);
+        }
+        Ok(taken)
+    }
+
+    /// The page at `index`, made if there was a hole. Sizes don't count here.
+    pub fn page(&self, inode: &Inode, index: u64) -> Result<PageRef, Errno> {
+        if let Some(page) = self.look(inode, index)? {
+            return Ok(page);
+        }
+        inode.file_system.charge_page()?;
+        let page = PageRef::new_zeroed().inspect_err(|_| inode.file_system.uncharge_pages(1))?;
+        self.insert(inode, index, page)
+    }
+
+    /// The page at `index`, out of the archive if it must; None for a hole.
+    #[inline]
+    fn look(&self, inode: &Inode, index: u64) -> Result<Option<PageRef>, Errno> {
+        if should_fail(Point::FileRead) {
+            return Err(Errno::EIO);
+        }
+        let state = self.state.lock();
+        if let Some(page) = state.pages.get(index) {
+            return Ok(Some(page.clone()));
+        }
+        if state.archive.is_empty() {
+            return Ok(None);
+        }
+        let start = usize::try_from(index).unwrap_or(usize::MAX).saturating_mul(PAGE_SIZE);
+        let Some(bytes @ [_, ..]) = state.archive.get(start..) else { return Ok(None) };
+        drop(state);
+        inode.file_system.charge_page()?;
+        let page = PageRef::new().inspect_err(|_| inode.file_system.uncharge_pages(1))?;
+        let copied = page.write(0, bytes);
+        page.fill(copied..PAGE_SIZE, 0);
+        self.insert(inode, index, page).map(Some)
+    }
+
+    /// Puts a page in that has been charged for, and returns the one that is there then.
+    fn insert(&self, inode: &Inode, index: u64, page: PageRef) -> Result<PageRef, Errno> {
+        let mut state = self.state.lock();
+        let before = state.pages.count();
+        let inserted = state.pages.insert(index, page);
+        if state.pages.count() == before {
+            inode.file_system.uncharge_pages(1);
+        }
+        inserted?;
+        state.pages.get(index).cloned().ok_or(Errno::EIO)
+    }
+
+    /// Makes the file `size` bytes long: what lies past it is gone, and reads as zeros if it grows again.
+    pub fn set_size(&self, inode: &Inode, size: u64) -> Result<(), Errno> {
+        if size > SIZE_MAX {
+            return Err(Errno::EFBIG);
+        }
+        let cut = (size % PAGE_SIZE as u64) as usize;
+        if size < inode.size() && cut > 0 {
+            // Copied out of the archive now, or its bytes past the cut would come back.
+            if let Some(page) = self.look(inode, size / PAGE_SIZE as u64)? {
+                page.fill(cut..PAGE_SIZE, 0);
+            }
+        }
+        let mut state = self.state.lock();
+        if size < inode.size() {
+            let removed = state.pages.remove(size.div_ceil(PAGE_SIZE as u64), u64::MAX);
+            inode.file_system.uncharge_pages(removed);
+            let kept = usize::try_from(size).unwrap_or(usize::MAX).min(state.archive.len());
+            state.archive = state.archive.get(..kept).unwrap_or_default();
+        }
+        inode.set_size(size);
+        drop(state);
+        inode.touch_modified();
+        Ok(())
+    }
+
+    /// `fallocate(2)`: gives every page of the range a frame now, so that later writes find room.
+    pub fn allocate(&self, inode: &Inode, start: u64, end: u64, keep_size: bool) -> Result<(), Errno> {
+        for index in start / PAGE_SIZE as u64..end.div_ceil(PAGE_SIZE as u64) {
+            self.page(inode, index)?;
+        }
+        let _state = self.state.lock();
+        if !keep_size && end > inode.size() {
+            inode.set_size(end);
+        }
+        Ok(())
+    }
+
+    /// `FALLOC_FL_PUNCH_HOLE`: makes the range read as zeros, and frees the pages that lie wholly in it.
+    pub fn punch_hole(&self, inode: &Inode, start: u64, end: u64) -> Result<(), Errno> {
+        let page_bytes = PAGE_SIZE as u64;
+        let (first_whole, end_whole) = (start.div_ceil(page_bytes), end / page_bytes);
+        let zero = |from: u64, to: u64| -> Result<(), Errno> {
+            if from < to
+                && let Some(page) = self.look(inode, from / page_bytes)?
+            {
+                let offset = (from % page_bytes) as usize;
+                page.fill(offset..offset + (to - from) as usize, 0);
+            }
+            Ok(())
+        };
+        if first_whole > end_whole {
+            return zero(start, end);
+        }
+        zero(start, first_whole * page_bytes)?;
+        zero(end_whole * page_bytes, end)?;
+        // What is left of the archive past the hole is copied out: the archive's view has no holes.
+        let archived = self.state.lock().archive.len() as u64;
+        if archived > start {
+            for index in end_whole..archived.div_ceil(page_bytes) {
+                self.look(inode, index)?;
+            }
+        }
+        let mut state = self.state.lock();
+        let kept = usize::try_from(start).unwrap_or(usize::MAX).min(state.archive.len());
+        state.archive = state.archive.get(..kept).unwrap_or_default();
+        let removed = state.pages.remove(first_whole, end_whole);
+        inode.file_system.uncharge_pages(removed);
+        Ok(())
+    }
+
+    /// `SEEK_DATA` and `SEEK_HOLE`: the first position from `position` on that is data, or a hole. The end of the file is
+    /// a hole.
+    pub fn seek(&self, inode: &Inode, position: u64, data: bool) -> Result<u64, Errno> {
+        let size = inode.size();
+        if position >= size {
+            return Err(Errno::ENXIO);
+        }
+        let state = self.state.lock();
+        let page_bytes = PAGE_SIZE as u64;
+        let archived = (state.archive.len() as u64).div_ceil(page_bytes);
+        let mut index = position / page_bytes;
+        if data {
+            let next = if index < archived { Some(index) } else { state.pages.next_page(index) };
+            let found = next.map_or(size, |index| (index * page_bytes).max(position));
+            return if found < size { Ok(found) } else { Err(Errno::ENXIO) };
+        }
+        while index < archived || state.pages.get(index).is_some() {
+            index += 1;
+        }
+        Ok((index * page_bytes).max(position).min(size))
+    }
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,257 @@
+//! A process's table of open files: descriptors, and which of them exec closes.
+
+use super::file::File;
+use crate::errno::Errno;
+use crate::lock::{Lock, Rank};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+/// No table holds more, whatever RLIMIT_NOFILE says (`fs.nr_open`).
+pub const DESCRIPTORS_MAX: usize = 1 << 20;
+
+const WORD: usize = u64::BITS as usize;
+
+pub struct FileTable {
+    inner: Lock<Inner>,
+}
+
+/// Both bit sets hold one bit for each of `files`.
+struct Inner {
+    files: Vec<Option<Arc<File>>>,
+    used: Vec<u64>,
+    close_on_exec: Vec<u64>,
+    /// No descriptor below this is free.
+    first_free: usize,
+}
+
+impl Default for FileTable {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FileTable {
+    pub const fn new() -> Self {
+        let inner = Inner { files: Vec::new(), used: Vec::new(), close_on_exec: Vec::new(), first_free: 0 };
+        Self { inner: Lock::new(Rank::FileTable, inner) }
+    }
+
+    /// The file behind a descriptor, or EBADF.
+    #[inline]
+    pub fn get(&self, descriptor: u32) -> Result<Arc<File>, Errno> {
+        let inner = self.inner.lock();
+        inner.files.get(descriptor as usize).and_then(|file| file.as_ref()).map(Arc::clone).ok_or(Errno::EBADF)
+    }
+
+    /// Gives `file` the lowest free descriptor from `from` on, or EMFILE if that isn't below `limit`.
+    pub fn add(&self, file: Arc<File>, from: u32, close_on_exec: bool, limit: u64) -> Result<u32, Errno> {
+        let mut inner = self.inner.lock();
+        let descriptor = inner.reserve_lowest(from as usize, limit)?;
+        inner.put(descriptor, file, close_on_exec);
+        Ok(descriptor as u32)
+    }
+
+    /// Two at once, for `pipe(2)`: both or none.
+    pub fn add_pair(&self, pair: [Arc<File>; 2], close_on_exec: bool, limit: u64) -> Result<[u32; 2], Errno> {
+        let mut inner = self.inner.lock();
+        let first = inner.reserve_lowest(0, limit)?;
+        let second = inner.reserve_lowest(first + 1, limit)?;
+        let [one, other] = pair;
+        inner.put(first, one, close_on_exec);
+        inner.put(second, other, close_on_exec);
+        Ok([first as u32, second as u32])
+    }
+
+    /// `dup2(2)`: puts `file` at `descriptor`, and returns what was there.
+    pub fn replace(
+        &self,
+        descriptor: u32,
+        file: Arc<File>,
+        close_on_exec: bool,
+        limit: u64,
+    ) -> Result<Option<Arc<File>>, Errno> {
+        let number = descriptor as usize;
+        if u64::from(descriptor) >= limit || number >= DESCRIPTORS_MAX {
+            return Err(Errno::EBADF);
+        }
+        let mut inner = self.inner.lock();
+        inner.grow_to(number)?;
+        let old = inner.files.get_mut(number).and_then(Option::take);
+        inner.put(number, file, close_on_exec);
+        Ok(old)
+    }
+
+    /// Takes the file out, which the caller drops: the last close of a file may do much, and is done without the lock.
+    pub fn remove(&self, descriptor: u32) -> Result<Arc<File>, Errno> {
+        self.inner.lock().take(descriptor as usize).ok_or(Errno::EBADF)
+    }
+
+    pub fn close_on_exec(&self, descriptor: u32) -> Result<bool, Errno> {
+        let inner = self.inner.lock();
+        let number = descriptor as usize;
+        if !inner.is_open(number) {
+            return Err(Errno::EBADF);
+        }
+        Ok(bit(&inner.close_on_exec, number))
+    }
+
+    pub fn set_close_on_exec(&self, descriptor: u32, close: bool) -> Result<(), Errno> {
+        let mut inner = self.inner.lock();
+        let number = descriptor as usize;
+        if !inner.is_open(number) {
+            return Err(Errno::EBADF);
+        }
+        set_bit(&mut inner.close_on_exec, number, close);
+        Ok(())
+    }
+
+    /// A table with the same files, as fork gives it to the child.
+    pub fn try_clone(&self) -> Result<Self, Errno> {
+        let inner = self.inner.lock();
+        let last = inner.files.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        let mut copy = Inner {
+            files: Vec::new(),
+            used: Vec::new(),
+            close_on_exec: Vec::new(),
+            first_free: inner.first_free.min(last),
+        };
+        if let Some(last) = last.checked_sub(1) {
+            copy.grow_to(last)?;
+        }
+        for (to, from) in copy.files.iter_mut().zip(&inner.files) {
+            to.clone_from(from);
+        }
+        for (to, from) in copy.used.iter_mut().zip(&inner.used) {
+            *to = *from;
+        }
+        for (to, from) in copy.close_on_exec.iter_mut().zip(&inner.close_on_exec) {
+            *to = *from;
+        }
+        Ok(Self { inner: Lock::new(Rank::FileTable, copy) })
+    }
+
+    /// Closes what exec closes. Can't fail.
+    pub fn close_for_exec(&self) {
+        self.close_each(0, u32::MAX, |inner, number| bit(&inner.close_on_exec, number));
+    }
+
+    /// `close_range(2)`.
+    pub fn close_range(&self, first: u32, last: u32) {
+        self.close_each(first, last, |_, _| true);
+    }
+
+    /// `close_range(2)` with CLOSE_RANGE_CLOEXEC.
+    pub fn set_close_on_exec_range(&self, first: u32, last: u32) {
+        let mut inner = self.inner.lock();
+        let end = inner.files.len().min((last as usize).saturating_add(1));
+        for number in first as usize..end {
+            if inner.is_open(number) {
+                set_bit(&mut inner.close_on_exec, number, true);
+            }
+        }
+    }
+
+    /// The lowest open descriptor from `from` on, for /proc/PID/fd.
+    pub fn next_open(&self, from: u32) -> Option<u32> {
+        let inner = self.inner.lock();
+        let rest = inner.files.get(from as usize..)?;
+        rest.iter().position(Option::is_some).map(|offset| from + offset as u32)
+    }
+
+    /// One past the highest descriptor that the table has room for, for /proc/PID/status.
+    pub fn capacity(&self) -> usize {
+        self.inner.lock().files.len()
+    }
+
+    /// Takes out the files that `closes` chooses, each dropped without the lock.
+    fn close_each(&self, first: u32, last: u32, closes: impl Fn(&Inner, usize) -> bool) {
+        let mut number = first as usize;
+        while number <= last as usize {
+            let mut inner = self.inner.lock();
+            if number >= inner.files.len() {
+                return;
+            }
+            let closed = if inner.is_open(number) && closes(&inner, number) { inner.take(number) } else { None };
+            drop(inner);
+            drop(closed);
+            number += 1;
+        }
+    }
+}
+
+impl Inner {
+    fn is_open(&self, number: usize) -> bool {
+        self.files.get(number).is_some_and(Option::is_some)
+    }
+
+    /// Finds the lowest free descriptor from `from` on, and makes sure that it has its place.
+    fn reserve_lowest(&mut self, from: usize, limit: u64) -> Result<usize, Errno> {
+        let start = from.max(self.first_free);
+        let number = first_clear(&self.used, start);
+        if number as u64 >= limit.min(DESCRIPTORS_MAX as u64) {
+            return Err(Errno::EMFILE);
+        }
+        self.grow_to(number)?;
+        Ok(number)
+    }
+
+    fn grow_to(&mut self, number: usize) -> Result<(), Errno> {
+        let Some(missing) = (number + 1).checked_sub(self.files.len()).filter(|missing| *missing > 0) else {
+            return Ok(());
+        };
+        let words = (number + 1).div_ceil(WORD);
+        let new_words = words.saturating_sub(self.used.len());
+        self.files.try_reserve(missing).map_err(|_| Errno::ENOMEM)?;
+        self.used.try_reserve(new_words).map_err(|_| Errno::ENOMEM)?;
+        self.close_on_exec.try_reserve(new_words).map_err(|_| Errno::ENOMEM)?;
+        self.files.resize_with(number + 1, || None);
+        self.used.resize(words, 0);
+        self.close_on_exec.resize(words, 0);
+        Ok(())
+    }
+
+    fn put(&mut self, number: usize, file: Arc<File>, close_on_exec: bool) {
+        if let Some(place) = self.files.get_mut(number) {
+            *place = Some(file);
+        }
+        set_bit(&mut self.used, number, true);
+        set_bit(&mut self.close_on_exec, number, close_on_exec);
+        if number == self.first_free {
+            self.first_free = number + 1;
+        }
+    }
+
+    fn take(&mut self, number: usize) -> Option<Arc<File>> {
+        let file = self.files.get_mut(number)?.take()?;
+        set_bit(&mut self.used, number, false);
+        set_bit(&mut self.close_on_exec, number, false);
+        self.first_free = self.first_free.min(number);
+        Some(file)
+    }
+}
+
+#[inline]
+fn bit(words: &[u64], number: usize) -> bool {
+    words.get(number / WORD).is_some_and(|word| word >> (number % WORD) & 1 == 1)
+}
+
+#[inline]
+fn set_bit(words: &mut [u64], number: usize, value: bool) {
+    if let Some(word) = words.get_mut(number / WORD) {
+        let mask = 1 << (number % WORD);
+        *word = if value { *word | mask } else { *word & !mask };
+    }
+}
+
+/// The first bit from `start` on that is clear; those past the end are.
+fn first_clear(words: &[u64], start: usize) -> usize {
+    let mut number = start;
+    while let Some(word) = words.get(number / WORD) {
+        let clear = !word >> (number % WORD);
+        if clear != 0 {
+            return number + clear.trailing_zeros() as usize;
+        }
+        number = (number / WORD + 1) * WORD;
+    }
+    number
+}

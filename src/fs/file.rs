@@ -1,0 +1,381 @@
+//! Open files: what a descriptor stands for (POSIX's "open file description").
+
+use super::content::{Content, SIZE_MAX};
+use super::device::{Device, Request};
+use super::generated::Listed;
+use super::inode::{Body, Inode};
+use super::mount::{Location, MountFlags};
+use super::open_flags::OpenFlags;
+use super::transfer::{Sink, Source};
+use super::tree;
+use crate::errno::Errno;
+use crate::lock::{Lock, Rank};
+use crate::task::credentials::Credentials;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+pub struct File {
+    pub location: Location,
+    /// As `fcntl(F_GETFL)` gives them.
+    flags: AtomicU32,
+    readable: bool,
+    writable: bool,
+    /// Two reads at the same time may both get the bytes at one position: they are not serialised, or a reader that waits
+    /// for a page would hold up all others.
+    position: AtomicU64,
+    kind: Kind,
+}
+
+/// What reads and writes go to.
+enum Kind {
+    Regular,
+    Directory,
+    Device(&'static dyn Device),
+    /// A generated file, and its text as it was when it was last read from the start.
+    Generated(Lock<Vec<u8>>),
+    /// Opened with O_PATH: a place, and nothing to read.
+    Path,
+}
+
+/// What limits a write.
+#[derive(Clone, Copy)]
+pub struct WriteRules<'a> {
+    pub credentials: &'a Credentials,
+    /// RLIMIT_FSIZE.
+    pub size_limit: u64,
+}
+
+/// Where `lseek(2)` counts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whence {
+    Start,
+    Current,
+    End,
+    Data,
+    Hole,
+}
+
+/// Positions from here on belong to the names that a generated directory makes up; those before to its names in the tree.
+const GENERATED_POSITIONS: u64 = 1 << 40;
+
+impl File {
+    /// An open file for `location`. Access has been checked; if the file is writable, its inode counts a writer, whom the
+    /// file takes over.
+    pub(super) fn new(location: Location, flags: OpenFlags) -> Result<Self, Errno> {
+        let kind = match &location.dentry.inode.body {
+            _ if flags.contains(OpenFlags::PATH) => Kind::Path,
+            Body::Regular(_) => Kind::Regular,
+            Body::Directory => Kind::Directory,
+            Body::Generated(_) if location.dentry.inode.is_directory() => Kind::Directory,
+            Body::Generated(_) => Kind::Generated(Lock::new(Rank::OpenFile, Vec::new())),
+            Body::Device(number) => Kind::Device(super::device::find(*number)?),
+            Body::Symlink(_) => return Err(Errno::ELOOP),
+            Body::Fifo | Body::Socket => return Err(Errno::ENXIO),
+        };
+        Ok(Self {
+            location,
+            readable: flags.is_readable(),
+            writable: flags.is_writable(),
+            flags: AtomicU32::new(flags.difference(OpenFlags::OPENING).bits()),
+            position: AtomicU64::new(0),
+            kind,
+        })
+    }
+
+    #[inline]
+    pub fn inode(&self) -> &Inode {
+        &self.location.dentry.inode
+    }
+
+    pub fn flags(&self) -> OpenFlags {
+        OpenFlags::from_bits_retain(self.flags.load(Relaxed))
+    }
+
+    /// `fcntl(F_SETFL)`.
+    pub fn set_flags(&self, flags: OpenFlags) {
+        let kept = self.flags().difference(OpenFlags::SETTABLE);
+        self.flags.store(kept.union(flags.intersection(OpenFlags::SETTABLE)).bits(), Relaxed);
+    }
+
+    #[inline]
+    pub fn is_readable(&self) -> bool {
+        self.readable
+    }
+
+    #[inline]
+    pub fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    /// Opened with O_PATH: good for little but being a place.
+    pub fn is_path(&self) -> bool {
+        matches!(self.kind, Kind::Path)
+    }
+
+    pub fn position(&self) -> u64 {
+        self.position.load(Relaxed)
+    }
+
+    /// Whether the file has positions at all: pipes and terminals don't.
+    pub fn is_seekable(&self) -> bool {
+        match self.kind {
+            Kind::Device(device) => device.is_seekable(),
+            Kind::Path => false,
+            _ => true,
+        }
+    }
+
+    /// `read(2)`: from the file's position on, which moves.
+    #[inline]
+    pub fn read(&self, sink: &mut dyn Sink) -> Result<usize, Errno> {
+        let position = self.position.load(Relaxed);
+        let count = self.read_at(position, sink)?;
+        self.position.store(position.saturating_add(count as u64), Relaxed);
+        Ok(count)
+    }
+
+    /// `pread(2)`.
+    pub fn read_at(&self, position: u64, sink: &mut dyn Sink) -> Result<usize, Errno> {
+        if !self.readable {
+            return Err(Errno::EBADF);
+        }
+        match &self.kind {
+            Kind::Regular => {
+                let inode = self.inode();
+                let count = self.content()?.read(inode, position, sink)?;
+                self.touch_accessed();
+                Ok(count)
+            }
+            Kind::Device(device) => device.read(self.inode().device_number(), self.request(position), sink),
+            Kind::Directory => Err(Errno::EISDIR),
+            Kind::Generated(text) => self.read_generated(text, position, sink),
+            Kind::Path => Err(Errno::EBADF),
+        }
+    }
+
+    /// `write(2)`: at the file's position, or at its end if it was opened with O_APPEND.
+    #[inline]
+    pub fn write(&self, source: &mut dyn Source, rules: &WriteRules<'_>) -> Result<usize, Errno> {
+        let append = matches!(self.kind, Kind::Regular) && self.flags().contains(OpenFlags::APPEND);
+        let position = if append { self.inode().size() } else { self.position.load(Relaxed) };
+        let count = self.write_at(position, source, rules)?;
+        self.position.store(position.saturating_add(count as u64), Relaxed);
+        Ok(count)
+    }
+
+    /// `pwrite(2)`.
+    pub fn write_at(&self, position: u64, source: &mut dyn Source, rules: &WriteRules<'_>) -> Result<usize, Errno> {
+        if !self.writable {
+            return Err(Errno::EBADF);
+        }
+        match &self.kind {
+            Kind::Regular => self.write_regular(position, source, rules),
+            Kind::Device(device) => device.write(self.inode().device_number(), self.request(position), source),
+            Kind::Generated(_) => self.write_generated(source),
+            Kind::Directory | Kind::Path => Err(Errno::EBADF),
+        }
+    }
+
+    /// `lseek(2)`.
+    pub fn seek(&self, offset: i64, whence: Whence) -> Result<u64, Errno> {
+        if !self.is_seekable() {
+            return Err(if self.is_path() { Errno::EBADF } else { Errno::ESPIPE });
+        }
+        let offset_from = |base: u64| -> Result<u64, Errno> {
+            let sum = i64::try_from(base).ok().and_then(|base| base.checked_add(offset)).ok_or(Errno::EOVERFLOW)?;
+            u64::try_from(sum).map_err(|_| Errno::EINVAL)
+        };
+        let position = match (&self.kind, whence) {
+            // Null, zero and their like have no positions to speak of.
+            (Kind::Device(_), _) => 0,
+            (_, Whence::Start) => offset_from(0)?,
+            (_, Whence::Current) => offset_from(self.position())?,
+            (Kind::Regular, Whence::End) => offset_from(self.inode().size())?,
+            (Kind::Regular, Whence::Data | Whence::Hole) => {
+                let from = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
+                self.content()?.seek(self.inode(), from, whence == Whence::Data)?
+            }
+            _ => return Err(Errno::EINVAL),
+        };
+        self.position.store(position, Relaxed);
+        Ok(position)
+    }
+
+    /// `ftruncate(2)`.
+    pub fn set_size(&self, size: u64, rules: &WriteRules<'_>) -> Result<(), Errno> {
+        if !self.writable || !matches!(self.kind, Kind::Regular) {
+            return Err(if self.is_path() { Errno::EBADF } else { Errno::EINVAL });
+        }
+        set_size(self.inode(), size, rules)
+    }
+
+    /// The contents of a regular file.
+    pub fn content(&self) -> Result<&Content, Errno> {
+        match &self.inode().body {
+            Body::Regular(content) => Ok(content),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    /// `ioctl(2)` on devices.
+    pub fn device_control(&self, command: u32, argument: u64) -> Result<isize, Errno> {
+        match self.kind {
+            Kind::Device(device) => device.ioctl(self.inode().device_number(), command, argument),
+            Kind::Path => Err(Errno::EBADF),
+            _ => Err(Errno::ENOTTY),
+        }
+    }
+
+    /// The names of a directory from the file's position on, until `take` refuses one; the position moves past those that
+    /// were taken. `take` gets each name and the position after it, and runs with the tree locked.
+    pub fn read_directory(&self, take: &mut dyn FnMut(&Listed<'_>) -> bool) -> Result<(), Errno> {
+        if !matches!(self.kind, Kind::Directory) {
+            return Err(if self.is_path() { Errno::EBADF } else { Errno::ENOTDIR });
+        }
+        let dentry = &self.location.dentry;
+        let mut position = self.position();
+        let mut full = false;
+        {
+            let tree = tree::lock();
+            if !dentry.is_linked(&tree) {
+                return Err(Errno::ENOENT);
+            }
+            let parent = dentry.parent(&tree).unwrap_or(dentry);
+            let own = [(&b"."[..], dentry), (&b".."[..], parent)].into_iter().enumerate();
+            let own = own.map(|(at, (name, dentry))| (at as u64, name, dentry));
+            let named = dentry.names(&tree).iter_from(position).map(|(at, child)| (at, child.name(&tree), child));
+            for (at, name, child) in own.chain(named) {
+                if at < position {
+                    continue;
+                }
+                let inode = &child.inode;
+                let next = at + 1;
+                let kind = inode.kind();
+                if !take(&Listed { position: next, name, inode_number: inode.number, kind }) {
+                    full = true;
+                    break;
+                }
+                position = next;
+            }
+        }
+        if let (Body::Generated(generated), false) = (&dentry.inode.body, full) {
+            position = position.max(GENERATED_POSITIONS);
+            generated.list(position - GENERATED_POSITIONS, &mut |listed| {
+                let next = listed.position.saturating_add(GENERATED_POSITIONS + 1);
+                let taken = take(&Listed { position: next, ..listed });
+                if taken {
+                    position = next;
+                }
+                taken
+            })?;
+        }
+        self.position.store(position, Relaxed);
+        self.touch_accessed();
+        Ok(())
+    }
+
+    #[inline]
+    fn request(&self, position: u64) -> Request {
+        Request { position, nonblocking: self.flags.load(Relaxed) & OpenFlags::NONBLOCK.bits() != 0 }
+    }
+
+    #[inline]
+    fn touch_accessed(&self) {
+        let kept = self.flags.load(Relaxed) & OpenFlags::NO_ACCESS_TIME.bits() != 0;
+        let forbidden = MountFlags::READ_ONLY.union(MountFlags::NO_ACCESS_TIME);
+        if !kept && !self.location.mount.flags().intersects(forbidden) {
+            self.inode().touch_accessed();
+        }
+    }
+
+    fn write_regular(&self, position: u64, source: &mut dyn Source, rules: &WriteRules<'_>) -> Result<usize, Errno> {
+        let inode = self.inode();
+        let limit = rules.size_limit.min(SIZE_MAX);
+        let wanted = source.remaining();
+        if wanted == 0 {
+            return Ok(0);
+        }
+        let room = limit.saturating_sub(position);
+        if room == 0 {
+            return Err(Errno::EFBIG);
+        }
+        inode.drop_set_id_bits(rules.credentials);
+        let mut cut;
+        let source = if wanted as u64 > room {
+            cut = Cut { source, remaining: room as usize };
+            &mut cut as &mut dyn Source
+        } else {
+            source
+        };
+        self.content()?.write(inode, position, source)
+    }
+
+    #[cold]
+    fn read_generated(&self, text: &Lock<Vec<u8>>, position: u64, sink: &mut dyn Sink) -> Result<usize, Errno> {
+        let Body::Generated(generated) = &self.inode().body else { return Err(Errno::EINVAL) };
+        if position == 0 {
+            let new = generated.text()?.into_bytes();
+            let old = core::mem::replace(&mut *text.lock(), new);
+            drop(old);
+        }
+        // Taken out while user memory is touched, and put back after.
+        let bytes = core::mem::take(&mut *text.lock());
+        let start = usize::try_from(position).unwrap_or(usize::MAX);
+        let result = match bytes.get(start..) {
+            Some(rest) => sink.put(rest.get(..sink.remaining()).unwrap_or(rest)),
+            None => Ok(0),
+        };
+        *text.lock() = bytes;
+        result
+    }
+
+    #[cold]
+    fn write_generated(&self, source: &mut dyn Source) -> Result<usize, Errno> {
+        let Body::Generated(generated) = &self.inode().body else { return Err(Errno::EINVAL) };
+        let mut bytes = [0; 256];
+        let wanted = source.remaining();
+        let count = source.take(&mut bytes)?;
+        if count < wanted {
+            return Err(Errno::EINVAL);
+        }
+        generated.write(bytes.get(..count).unwrap_or_default())?;
+        Ok(count)
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        if self.writable && matches!(self.kind, Kind::Regular) {
+            self.inode().end_write();
+        }
+    }
+}
+
+/// `truncate(2)`: access has been checked.
+pub fn set_size(inode: &Inode, size: u64, rules: &WriteRules<'_>) -> Result<(), Errno> {
+    let Body::Regular(content) = &inode.body else { return Err(Errno::EINVAL) };
+    if size > rules.size_limit && size > inode.size() {
+        return Err(Errno::EFBIG);
+    }
+    inode.drop_set_id_bits(rules.credentials);
+    content.set_size(inode, size)
+}
+
+/// A source that ends earlier.
+struct Cut<'a> {
+    source: &'a mut dyn Source,
+    remaining: usize,
+}
+
+impl Source for Cut<'_> {
+    fn remaining(&self) -> usize {
+        self.remaining
+    }
+
+    fn take(&mut self, into: &mut [u8]) -> Result<usize, Errno> {
+        let count = into.len().min(self.remaining);
+        let taken = self.source.take(into.get_mut(..count).unwrap_or_default())?;
+        self.remaining -= taken.min(self.remaining);
+        Ok(taken)
+    }
+}

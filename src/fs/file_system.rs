@@ -1,0 +1,102 @@
+//! A file system: what its inodes have in common, and how much they take.
+
+use crate::errno::Errno;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+pub struct FileSystem {
+    /// As `mount` and /proc/filesystems name it.
+    pub kind: Kind,
+    /// `st_dev`: an unnamed device (major 0), a number of its own for each file system.
+    pub device: u64,
+    next_inode: AtomicU64,
+    inodes: AtomicU64,
+    pages: AtomicU64,
+    pages_limit: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Tmpfs,
+    Devtmpfs,
+    Proc,
+    /// Anonymous pipes: never mounted.
+    Pipefs,
+}
+
+impl Kind {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tmpfs => "tmpfs",
+            Self::Devtmpfs => "devtmpfs",
+            Self::Proc => "proc",
+            Self::Pipefs => "pipefs",
+        }
+    }
+
+    /// `f_type` of `statfs(2)`.
+    pub const fn magic(self) -> u64 {
+        match self {
+            Self::Tmpfs | Self::Devtmpfs => 0x0102_1994,
+            Self::Proc => 0x9fa0,
+            Self::Pipefs => 0x5049_5045,
+        }
+    }
+
+    /// Whether programs can make and remove names in it.
+    pub const fn has_names_of_users(self) -> bool {
+        matches!(self, Self::Tmpfs | Self::Devtmpfs)
+    }
+}
+
+/// How much of a file system is used, for `statfs(2)`.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    pub pages_limit: u64,
+    pub pages: u64,
+    pub inodes: u64,
+}
+
+impl FileSystem {
+    /// `pages_limit`: how many pages its files may take together.
+    pub fn new(kind: Kind, pages_limit: u64) -> Result<Arc<Self>, Errno> {
+        static NEXT_DEVICE: AtomicU64 = AtomicU64::new(1);
+        let file_system = Self {
+            kind,
+            device: NEXT_DEVICE.fetch_add(1, Relaxed),
+            next_inode: AtomicU64::new(1),
+            inodes: AtomicU64::new(0),
+            pages: AtomicU64::new(0),
+            pages_limit,
+        };
+        Arc::try_new(file_system).map_err(|_| Errno::ENOMEM)
+    }
+
+    pub fn next_inode_number(&self) -> u64 {
+        self.next_inode.fetch_add(1, Relaxed)
+    }
+
+    pub fn usage(&self) -> Usage {
+        Usage { pages_limit: self.pages_limit, pages: self.pages.load(Relaxed), inodes: self.inodes.load(Relaxed) }
+    }
+
+    /// Counts one more page of a file, or ENOSPC.
+    pub fn charge_page(&self) -> Result<(), Errno> {
+        self.pages
+            .try_update(Relaxed, Relaxed, |pages| (pages < self.pages_limit).then_some(pages + 1))
+            .map(|_| ())
+            .map_err(|_| Errno::ENOSPC)
+    }
+
+    pub fn uncharge_pages(&self, count: u64) {
+        self.pages.fetch_sub(count, Relaxed);
+    }
+
+    pub(super) fn count_inode(&self) {
+        self.inodes.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn uncount_inode(&self) {
+        self.inodes.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,329 @@
+//! Inodes: what a file is, whoever names it: type, owner, permissions, times, contents.
+
+use super::content::Content;
+use super::device::DeviceNumber;
+use super::file_system::FileSystem;
+use super::generated::Generated;
+use super::time::{Times, Timestamp, now};
+use crate::errno::Errno;
+use crate::lock::{Lock, Rank};
+use crate::task::credentials::Credentials;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// The file type's place in a mode (`inode(7)`), and its values.
+pub const S_IFMT: u32 = 0o170000;
+pub const S_IFSOCK: u32 = 0o140000;
+pub const S_IFLNK: u32 = 0o120000;
+pub const S_IFREG: u32 = 0o100000;
+pub const S_IFBLK: u32 = 0o060000;
+pub const S_IFDIR: u32 = 0o040000;
+pub const S_IFCHR: u32 = 0o020000;
+pub const S_IFIFO: u32 = 0o010000;
+pub const S_ISUID: u32 = 0o4000;
+pub const S_ISGID: u32 = 0o2000;
+pub const S_ISVTX: u32 = 0o1000;
+pub const S_IXGRP: u32 = 0o010;
+/// The bits that `chmod` sets.
+pub const PERMISSIONS: u32 = 0o7777;
+
+/// Kinds of access, as the permission bits of one class name them.
+pub const READ: u32 = 4;
+pub const WRITE: u32 = 2;
+pub const EXECUTE: u32 = 1;
+
+pub struct Inode {
+    pub file_system: Arc<FileSystem>,
+    pub number: u64,
+    mode: AtomicU32,
+    user: AtomicU32,
+    group: AtomicU32,
+    links: AtomicU32,
+    /// Of a regular file, its length. Changed under the lock of its contents; read by anybody.
+    size: AtomicU64,
+    /// How many open files may write to it; or, below zero, how many programs run it and forbid that.
+    writers: AtomicI32,
+    times: Lock<Times>,
+    pub body: Body,
+}
+
+/// What stands behind an inode, by its type.
+pub enum Body {
+    Regular(Content),
+    Directory,
+    /// The target.
+    Symlink(Box<[u8]>),
+    Device(DeviceNumber),
+    Fifo,
+    Socket,
+    /// Made up by the kernel when it is looked at.
+    Generated(Box<dyn Generated>),
+}
+
+/// Whom a new inode belongs to, and what may be done with it. `mode` holds the type too.
+#[derive(Clone, Copy)]
+pub struct Attributes {
+    pub mode: u32,
+    pub user: u32,
+    pub group: u32,
+}
+
+/// What `chmod`, `chown` and `utimensat` change: None stays as it is.
+#[derive(Clone, Copy, Default)]
+pub struct AttributeChange {
+    pub mode: Option<u32>,
+    pub user: Option<u32>,
+    pub group: Option<u32>,
+    pub accessed: Option<Timestamp>,
+    pub modified: Option<Timestamp>,
+}
+
+impl Inode {
+    pub fn new(file_system: &Arc<FileSystem>, attributes: Attributes, body: Body) -> Result<Arc<Self>, Errno> {
+        let number = file_system.next_inode_number();
+        Self::with_number(file_system, number, attributes, body)
+    }
+
+    /// For file systems whose inode numbers mean something.
+    pub fn with_number(
+        file_system: &Arc<FileSystem>,
+        number: u64,
+        attributes: Attributes,
+        body: Body,
+    ) -> Result<Arc<Self>, Errno> {
+        let links = if attributes.mode & S_IFMT == S_IFDIR { 2 } else { 1 };
+        let inode = Self {
+            file_system: Arc::clone(file_system),
+            number,
+            mode: AtomicU32::new(attributes.mode),
+            user: AtomicU32::new(attributes.user),
+            group: AtomicU32::new(attributes.group),
+            links: AtomicU32::new(links),
+            size: AtomicU64::new(0),
+            writers: AtomicI32::new(0),
+            times: Lock::new(Rank::Inode, Times::all(now())),
+            body,
+        };
+        let inode = Arc::try_new(inode).map_err(|_| Errno::ENOMEM)?;
+        file_system.count_inode();
+        Ok(inode)
+    }
+
+    #[inline]
+    pub fn mode(&self) -> u32 {
+        self.mode.load(Relaxed)
+    }
+
+    #[inline]
+    pub fn kind(&self) -> u32 {
+        self.mode() & S_IFMT
+    }
+
+    #[inline]
+    pub fn is_directory(&self) -> bool {
+        self.kind() == S_IFDIR
+    }
+
+    #[inline]
+    pub fn is_symlink(&self) -> bool {
+        self.kind() == S_IFLNK
+    }
+
+    #[inline]
+    pub fn is_regular(&self) -> bool {
+        self.kind() == S_IFREG
+    }
+
+    #[inline]
+    pub fn user(&self) -> u32 {
+        self.user.load(Relaxed)
+    }
+
+    #[inline]
+    pub fn group(&self) -> u32 {
+        self.group.load(Relaxed)
+    }
+
+    #[inline]
+    pub fn links(&self) -> u32 {
+        self.links.load(Relaxed)
+    }
+
+    /// The length of a regular file or of a symlink's target; others count nothing.
+    #[inline]
+    pub fn size(&self) -> u64 {
+        match &self.body {
+            Body::Symlink(target) => target.len() as u64,
+            _ => self.size.load(Relaxed),
+        }
+    }
+
+    /// To be called under the lock of the contents only.
+    #[inline]
+    pub fn set_size(&self, size: u64) {
+        self.size.store(size, Relaxed);
+    }
+
+    pub fn times(&self) -> Times {
+        *self.times.lock()
+    }
+
+    pub fn device_number(&self) -> DeviceNumber {
+        match self.body {
+            Body::Device(number) => number,
+            _ => DeviceNumber::NONE,
+        }
+    }
+
+    pub fn add_link(&self) {
+        self.links.fetch_add(1, Relaxed);
+    }
+
+    pub fn remove_link(&self) {
+        // Never below zero: every link was counted when it was made.
+        self.links.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether `credentials` allow every access in `access` (of [`READ`], [`WRITE`], [`EXECUTE`]).
+    #[inline]
+    pub fn check_access(&self, credentials: &Credentials, access: u32) -> Result<(), Errno> {
+        let mode = self.mode();
+        if credentials.overrides_permissions() {
+            // Root may do anything but execute a file that nobody may execute.
+            if access & EXECUTE != 0 && mode & S_IFMT != S_IFDIR && mode & 0o111 == 0 {
+                return Err(Errno::EACCES);
+            }
+            return Ok(());
+        }
+        let shift = if credentials.user.file_system == self.user() {
+            6
+        } else if credentials.is_in_group(self.group()) {
+            3
+        } else {
+            0
+        };
+        if (mode >> shift) & access == access { Ok(()) } else { Err(Errno::EACCES) }
+    }
+
+    /// Whether `credentials` are the owner's, or root's.
+    pub fn check_owner(&self, credentials: &Credentials) -> Result<(), Errno> {
+        if credentials.overrides_permissions() || credentials.user.file_system == self.user() {
+            return Ok(());
+        }
+        Err(Errno::EPERM)
+    }
+
+    /// Sets what `change` names, and the change time. Who may do that is for the caller to have checked.
+    pub fn apply(&self, change: &AttributeChange) {
+        if let Some(mode) = change.mode {
+            self.mode.store(self.kind() | mode & PERMISSIONS, Relaxed);
+        }
+        if let Some(user) = change.user {
+            self.user.store(user, Relaxed);
+        }
+        if let Some(group) = change.group {
+            self.group.store(group, Relaxed);
+        }
+        let mut times = self.times.lock();
+        if let Some(time) = change.accessed {
+            times.accessed = time;
+        }
+        if let Some(time) = change.modified {
+            times.modified = time;
+        }
+        times.changed = now();
+    }
+
+    /// All three times at once: for what comes from an archive.
+    pub fn set_times(&self, times: Times) {
+        *self.times.lock() = times;
+    }
+
+    /// The contents changed.
+    pub fn touch_modified(&self) {
+        let time = now();
+        let mut times = self.times.lock();
+        times.modified = time;
+        times.changed = time;
+    }
+
+    /// The attributes changed.
+    pub fn touch_changed(&self) {
+        self.times.lock().changed = now();
+    }
+
+    /// The contents were read.
+    #[inline]
+    pub fn touch_accessed(&self) {
+        let time = now();
+        let mut times = self.times.lock();
+        if times.access_is_stale(time) {
+            times.accessed = time;
+        }
+    }
+
+    /// A write by somebody who isn't root takes the set-ID bits away.
+    pub fn drop_set_id_bits(&self, credentials: &Credentials) {
+        let mode = self.mode();
+        if mode & (S_ISUID | S_ISGID) == 0 || credentials.overrides_permissions() {
+            return;
+        }
+        self.mode.store(without_set_id_bits(mode), Relaxed);
+    }
+
+    /// Counts an open file that may write. ETXTBSY while a program runs the file.
+    pub fn allow_write(&self) -> Result<WriteAccess<'_>, Errno> {
+        self.writers
+            .try_update(Relaxed, Relaxed, |writers| (writers >= 0).then_some(writers.wrapping_add(1)))
+            .map_err(|_| Errno::ETXTBSY)?;
+        Ok(WriteAccess(self))
+    }
+
+    pub(super) fn end_write(&self) {
+        self.writers.fetch_sub(1, Relaxed);
+    }
+
+    /// Forbids writing as long as a program runs the file. ETXTBSY while it is open for writing.
+    pub fn deny_write(&self) -> Result<(), Errno> {
+        self.writers
+            .try_update(Relaxed, Relaxed, |writers| (writers <= 0).then_some(writers.wrapping_sub(1)))
+            .map_err(|_| Errno::ETXTBSY)?;
+        Ok(())
+    }
+
+    pub fn end_deny_write(&self) {
+        self.writers.fetch_add(1, Relaxed);
+    }
+}
+
+impl Drop for Inode {
+    fn drop(&mut self) {
+        self.file_system.uncount_inode();
+        if let Body::Regular(content) = &mut self.body {
+            self.file_system.uncharge_pages(content.page_count());
+        }
+    }
+}
+
+/// The right to write, given back when dropped unless kept for an open file.
+pub struct WriteAccess<'a>(&'a Inode);
+
+impl WriteAccess<'_> {
+    /// For an open file, which ends it when it is dropped.
+    pub fn keep(self) {
+        core::mem::forget(self);
+    }
+}
+
+impl Drop for WriteAccess<'_> {
+    fn drop(&mut self) {
+        self.0.end_write();
+    }
+}
+
+/// What chown and writing leave of a mode: the set-group-ID bit without group execution meant mandatory locking, and stays.
+pub fn without_set_id_bits(mode: u32) -> u32 {
+    let group = if mode & S_IXGRP != 0 { S_ISGID } else { 0 };
+    mode & !(S_ISUID | group)
+}

@@ -1,0 +1,210 @@
+//! `open(2)`: from a path and flags to an open file.
+
+use super::content::Content;
+use super::context::Context;
+use super::edit::{create, new_inode};
+use super::file::{File, WriteRules};
+use super::inode::{Body, Inode, PERMISSIONS, READ, S_IFREG, WRITE};
+use super::mount::{Location, MountFlags, Place};
+use super::open_flags::OpenFlags;
+use super::tree::{self, Dentry, Name};
+use super::walk::{LINKS_MAX, Last, LastKind, find, find_or_start, find_parent};
+use crate::errno::Errno;
+use alloc::sync::Arc;
+
+/// Opens what `path` names, and makes it first where O_CREAT asks for that.
+pub fn open(
+    context: &Context<'_>,
+    start: Option<&Location>,
+    path: &[u8],
+    flags: OpenFlags,
+    mode: u32,
+) -> Result<Arc<File>, Errno> {
+    if flags.contains(OpenFlags::PATH) {
+        return open_path(context, start, path, flags);
+    }
+    if flags.contains(OpenFlags::TEMPORARY) {
+        return open_temporary(context, start, path, flags, mode);
+    }
+    if flags.contains(OpenFlags::CREATE) {
+        if flags.contains(OpenFlags::DIRECTORY) {
+            return Err(Errno::EINVAL);
+        }
+        return open_or_create(context, start, path, flags, mode);
+    }
+    let location = find(context, start, path, last_of(flags))?;
+    open_location(context, location, flags)
+}
+
+/// Opens an existing file whose place is known.
+pub fn open_location(context: &Context<'_>, location: Location, flags: OpenFlags) -> Result<Arc<File>, Errno> {
+    let inode = &location.dentry.inode;
+    check_kind(inode, flags)?;
+    let truncates = flags.contains(OpenFlags::TRUNCATE) && inode.is_regular();
+    let access = flags.access() | if flags.contains(OpenFlags::TRUNCATE) { WRITE } else { 0 };
+    if access & WRITE != 0 && (inode.is_regular() || inode.is_directory()) {
+        location.mount.check_writable()?;
+    }
+    if matches!(inode.body, Body::Device(_)) && location.mount.flags().contains(MountFlags::NO_DEVICES) {
+        return Err(Errno::EACCES);
+    }
+    inode.check_access(context.credentials, access)?;
+    if flags.contains(OpenFlags::NO_ACCESS_TIME) {
+        inode.check_owner(context.credentials)?;
+    }
+    finish(context, location, flags, truncates)
+}
+
+/// Makes the open file; access is checked.
+fn finish(context: &Context<'_>, location: Location, flags: OpenFlags, truncates: bool) -> Result<Arc<File>, Errno> {
+    let inode = Arc::clone(&location.dentry.inode);
+    let writer = (inode.is_regular() && (flags.is_writable() || truncates)).then(|| inode.allow_write()).transpose()?;
+    let file = File::new(location, flags)?;
+    let mut truncating = None;
+    match writer {
+        // From here on the file gives the writer back.
+        Some(writer) if flags.is_writable() => writer.keep(),
+        only_truncating => truncating = only_truncating,
+    }
+    if let Body::Device(number) = &inode.body {
+        super::device::find(*number)?.open(*number)?;
+    }
+    if truncates {
+        let rules = WriteRules { credentials: context.credentials, size_limit: u64::MAX };
+        super::file::set_size(&inode, 0, &rules)?;
+    }
+    drop(truncating);
+    Arc::try_new(file).map_err(|_| Errno::ENOMEM)
+}
+
+/// What can't be opened for what it is.
+fn check_kind(inode: &Inode, flags: OpenFlags) -> Result<(), Errno> {
+    if inode.is_symlink() {
+        // Only with O_NOFOLLOW does the walk end at a link.
+        return Err(if flags.contains(OpenFlags::DIRECTORY) { Errno::ENOTDIR } else { Errno::ELOOP });
+    }
+    if inode.is_directory() {
+        let writes = flags.access() & WRITE != 0 || flags.intersects(OpenFlags::CREATE | OpenFlags::TRUNCATE);
+        return if writes { Err(Errno::EISDIR) } else { Ok(()) };
+    }
+    if flags.contains(OpenFlags::DIRECTORY) {
+        return Err(Errno::ENOTDIR);
+    }
+    if matches!(inode.body, Body::Socket) {
+        return Err(Errno::ENXIO);
+    }
+    Ok(())
+}
+
+/// O_PATH: a place without a right to anything there.
+fn open_path(
+    context: &Context<'_>,
+    start: Option<&Location>,
+    path: &[u8],
+    flags: OpenFlags,
+) -> Result<Arc<File>, Errno> {
+    let kept = OpenFlags::PATH | OpenFlags::DIRECTORY | OpenFlags::NO_FOLLOW;
+    let location = find(context, start, path, last_of(flags))?;
+    if flags.contains(OpenFlags::DIRECTORY) && !location.dentry.inode.is_directory() {
+        return Err(Errno::ENOTDIR);
+    }
+    let file = File::new(location, flags.intersection(kept))?;
+    Arc::try_new(file).map_err(|_| Errno::ENOMEM)
+}
+
+/// O_CREAT: the last name is looked up in its directory, made if it isn't there, and followed if it is a symbolic link,
+/// which may well lead to a file that is still to be made.
+fn open_or_create(
+    context: &Context<'_>,
+    start: Option<&Location>,
+    path: &[u8],
+    flags: OpenFlags,
+    mode: u32,
+) -> Result<Arc<File>, Errno> {
+    let mut start = start.cloned();
+    let mut target: Option<Arc<Inode>> = None;
+    for _ in 0..=LINKS_MAX {
+        let path = match target.as_ref().map(|inode| &inode.body) {
+            Some(Body::Symlink(target)) => target,
+            _ => path,
+        };
+        let (parent, last) = find_parent(context, start.as_ref(), path)?;
+        if last.kind != LastKind::Ordinary || last.slash {
+            return Err(Errno::EISDIR);
+        }
+        let child = {
+            let tree = tree::lock();
+            let child = parent.dentry.child(&tree, last.name);
+            child.map(|dentry| Place { mount: &parent.mount, dentry }.into_mounted(&tree).to_location())
+        };
+        let Some(child) = child else {
+            if matches!(parent.dentry.inode.body, Body::Generated(_)) {
+                // procfs may know the name; it makes nothing.
+                let found = find(context, Some(&parent), last.name, last_of(flags));
+                let found = found.map_err(|error| if error == Errno::ENOENT { Errno::EACCES } else { error })?;
+                return open_existing(context, found, flags);
+            }
+            let mode = S_IFREG | mode & PERMISSIONS & !context.umask;
+            match create(context, &parent, last, mode, Body::Regular(Content::new())) {
+                // The permissions of a file that is made don't hold for who makes it.
+                Ok(location) => return finish(context, location, flags, false),
+                Err(Errno::EEXIST) if !flags.contains(OpenFlags::EXCLUSIVE) => continue,
+                Err(error) => return Err(error),
+            }
+        };
+        if flags.contains(OpenFlags::EXCLUSIVE) {
+            return Err(Errno::EEXIST);
+        }
+        if !child.dentry.inode.is_symlink() || flags.contains(OpenFlags::NO_FOLLOW) {
+            return open_location(context, child, flags);
+        }
+        if !matches!(child.dentry.inode.body, Body::Symlink(_)) {
+            let found = find(context, Some(&parent), last.name, Last::Follow)?;
+            return open_existing(context, found, flags);
+        }
+        target = Some(Arc::clone(&child.dentry.inode));
+        start = Some(parent);
+    }
+    Err(Errno::ELOOP)
+}
+
+fn open_existing(context: &Context<'_>, location: Location, flags: OpenFlags) -> Result<Arc<File>, Errno> {
+    if flags.contains(OpenFlags::EXCLUSIVE) { Err(Errno::EEXIST) } else { open_location(context, location, flags) }
+}
+
+/// O_TMPFILE: a file in a directory's file system that has no name.
+fn open_temporary(
+    context: &Context<'_>,
+    start: Option<&Location>,
+    path: &[u8],
+    flags: OpenFlags,
+    mode: u32,
+) -> Result<Arc<File>, Errno> {
+    if !flags.contains(OpenFlags::DIRECTORY) || !flags.is_writable() {
+        return Err(Errno::EINVAL);
+    }
+    let directory = find_or_start(context, start, path, Last::Follow)?;
+    let parent = &directory.dentry.inode;
+    if !parent.is_directory() {
+        return Err(Errno::ENOTDIR);
+    }
+    directory.mount.check_writable()?;
+    parent.check_access(context.credentials, WRITE | super::inode::EXECUTE)?;
+    if !directory.mount.file_system.kind.has_names_of_users() {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let mode = S_IFREG | mode & PERMISSIONS & !context.umask;
+    let inode = new_inode(context.credentials, parent, mode, Body::Regular(Content::new()))?;
+    inode.remove_link();
+    let dentry = Dentry::nameless(inode, Name::new(b"")?)?;
+    let flags = flags.difference(OpenFlags::TEMPORARY);
+    finish(context, Location { mount: Arc::clone(&directory.mount), dentry }, flags, false)
+}
+
+fn last_of(flags: OpenFlags) -> Last {
+    let keep = flags.contains(OpenFlags::NO_FOLLOW);
+    if keep { Last::Keep } else { Last::Follow }
+}
+
+/// The access that `access(2)` asks about, beside existence.
+pub const ACCESS_MASK: u32 = READ | WRITE | super::inode::EXECUTE;
