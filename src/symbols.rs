@@ -82,8 +82,9 @@ mod tests {
     const LABEL: u8 = 0;
     const OBJECT: u8 = 1;
 
-    fn symbol(name: u32, kind: u8, value: u64, size: u64) -> Vec<u8> {
-        let mut bytes = name.to_le_bytes().to_vec();
+    fn symbol(name: &[u8], kind: u8, value: u64, size: u64) -> Vec<u8> {
+        let place = NAMES.windows(name.len()).position(|window| window == name).unwrap() as u32;
+        let mut bytes = place.to_le_bytes().to_vec();
         bytes.extend([kind, 0]);
         bytes.extend(1u16.to_le_bytes());
         bytes.extend(value.to_le_bytes());
@@ -95,10 +96,10 @@ mod tests {
 
     fn located(address: u64) -> Option<String> {
         let table = [
-            symbol(1, FUNCTION, 0x1000, 0x40),
-            symbol(36, LABEL, 0x2000, 0),
-            symbol(42, OBJECT, 0x2008, 8),
-            symbol(47, LABEL, 0x2004, 0),
+            symbol(b"_ZN", FUNCTION, 0x1000, 0x40),
+            symbol(b"entry", LABEL, 0x2000, 0),
+            symbol(b"data", OBJECT, 0x2008, 8),
+            symbol(b"..@3", LABEL, 0x2004, 0),
         ]
         .concat();
         Symbols::new(&table, NAMES).locate(address).map(|location| location.to_string())
