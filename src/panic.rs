@@ -62,7 +62,14 @@ mod screen {
     pub fn exception(exception: Exception, frame: &InterruptFrame, fault_address: u64) -> ! {
         let context = ExceptionContext { exception, frame, fault_address };
         let who = if frame.from_user() { "a program" } else { "the kernel" };
-        report(format_args!("{who} caused {}", exception.in_words()), Some(&context), frame.rbp)
+        let what = exception.in_words();
+        match exception {
+            // Nothing the running code did.
+            Exception::NonMaskableInterrupt | Exception::MachineCheck => {
+                report(format_args!("{what} (while {who} ran)"), Some(&context), frame.rbp)
+            }
+            _ => report(format_args!("{who} caused {what}"), Some(&context), frame.rbp),
+        }
     }
 
     /// A thread's stack ran into the guard page below it. Usually a double fault: there was no stack left for the page fault.

@@ -4,6 +4,7 @@
 pub mod control;
 pub mod exceptions;
 pub mod features;
+pub mod fpu;
 #[cfg(target_os = "none")]
 pub mod gdt;
 #[cfg(target_os = "none")]
@@ -28,6 +29,7 @@ pub fn init() {
     gdt::init();
     idt::init();
     control::init();
+    fpu::init();
 }
 
 /// Says in the log what was found.
