@@ -2,7 +2,6 @@
 
 use super::file::File;
 use crate::errno::Errno;
-use crate::lock::{Lock, Rank};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -11,12 +10,11 @@ pub const DESCRIPTORS_MAX: usize = 1 << 20;
 
 const WORD: usize = u64::BITS as usize;
 
-pub struct FileTable {
-    inner: Lock<Inner>,
-}
-
+/// Shared by threads under a lock that its process holds. Files that are taken out of it are returned, to be dropped when
+/// that lock isn't held: the last close of a file may do much.
+///
 /// Both bit sets hold one bit for each of `files`.
-struct Inner {
+pub struct FileTable {
     files: Vec<Option<Arc<File>>>,
     used: Vec<u64>,
     close_on_exec: Vec<u64>,
@@ -32,39 +30,35 @@ impl Default for FileTable {
 
 impl FileTable {
     pub const fn new() -> Self {
-        let inner = Inner { files: Vec::new(), used: Vec::new(), close_on_exec: Vec::new(), first_free: 0 };
-        Self { inner: Lock::new(Rank::FileTable, inner) }
+        Self { files: Vec::new(), used: Vec::new(), close_on_exec: Vec::new(), first_free: 0 }
     }
 
     /// The file behind a descriptor, or EBADF.
     #[inline]
     pub fn get(&self, descriptor: u32) -> Result<Arc<File>, Errno> {
-        let inner = self.inner.lock();
-        inner.files.get(descriptor as usize).and_then(|file| file.as_ref()).map(Arc::clone).ok_or(Errno::EBADF)
+        self.files.get(descriptor as usize).and_then(|file| file.as_ref()).map(Arc::clone).ok_or(Errno::EBADF)
     }
 
     /// Gives `file` the lowest free descriptor from `from` on, or EMFILE if that isn't below `limit`.
-    pub fn add(&self, file: Arc<File>, from: u32, close_on_exec: bool, limit: u64) -> Result<u32, Errno> {
-        let mut inner = self.inner.lock();
-        let descriptor = inner.reserve_lowest(from as usize, limit)?;
-        inner.put(descriptor, file, close_on_exec);
+    pub fn add(&mut self, file: Arc<File>, from: u32, close_on_exec: bool, limit: u64) -> Result<u32, Errno> {
+        let descriptor = self.reserve_lowest(from as usize, limit)?;
+        self.put(descriptor, file, close_on_exec);
         Ok(descriptor as u32)
     }
 
     /// Two at once, for `pipe(2)`: both or none.
-    pub fn add_pair(&self, pair: [Arc<File>; 2], close_on_exec: bool, limit: u64) -> Result<[u32; 2], Errno> {
-        let mut inner = self.inner.lock();
-        let first = inner.reserve_lowest(0, limit)?;
-        let second = inner.reserve_lowest(first + 1, limit)?;
+    pub fn add_pair(&mut self, pair: [Arc<File>; 2], close_on_exec: bool, limit: u64) -> Result<[u32; 2], Errno> {
+        let first = self.reserve_lowest(0, limit)?;
+        let second = self.reserve_lowest(first + 1, limit)?;
         let [one, other] = pair;
-        inner.put(first, one, close_on_exec);
-        inner.put(second, other, close_on_exec);
+        self.put(first, one, close_on_exec);
+        self.put(second, other, close_on_exec);
         Ok([first as u32, second as u32])
     }
 
     /// `dup2(2)`: puts `file` at `descriptor`, and returns what was there.
     pub fn replace(
-        &self,
+        &mut self,
         descriptor: u32,
         file: Arc<File>,
         close_on_exec: bool,
@@ -74,112 +68,84 @@ impl FileTable {
         if u64::from(descriptor) >= limit || number >= DESCRIPTORS_MAX {
             return Err(Errno::EBADF);
         }
-        let mut inner = self.inner.lock();
-        inner.grow_to(number)?;
-        let old = inner.files.get_mut(number).and_then(Option::take);
-        inner.put(number, file, close_on_exec);
+        self.grow_to(number)?;
+        let old = self.files.get_mut(number).and_then(Option::take);
+        self.put(number, file, close_on_exec);
         Ok(old)
     }
 
-    /// Takes the file out, which the caller drops: the last close of a file may do much, and is done without the lock.
-    pub fn remove(&self, descriptor: u32) -> Result<Arc<File>, Errno> {
-        self.inner.lock().take(descriptor as usize).ok_or(Errno::EBADF)
+    /// Takes a file out.
+    pub fn remove(&mut self, descriptor: u32) -> Result<Arc<File>, Errno> {
+        self.take(descriptor as usize).ok_or(Errno::EBADF)
     }
 
     pub fn close_on_exec(&self, descriptor: u32) -> Result<bool, Errno> {
-        let inner = self.inner.lock();
         let number = descriptor as usize;
-        if !inner.is_open(number) {
-            return Err(Errno::EBADF);
-        }
-        Ok(bit(&inner.close_on_exec, number))
+        if self.is_open(number) { Ok(bit(&self.close_on_exec, number)) } else { Err(Errno::EBADF) }
     }
 
-    pub fn set_close_on_exec(&self, descriptor: u32, close: bool) -> Result<(), Errno> {
-        let mut inner = self.inner.lock();
+    pub fn set_close_on_exec(&mut self, descriptor: u32, close: bool) -> Result<(), Errno> {
         let number = descriptor as usize;
-        if !inner.is_open(number) {
+        if !self.is_open(number) {
             return Err(Errno::EBADF);
         }
-        set_bit(&mut inner.close_on_exec, number, close);
+        set_bit(&mut self.close_on_exec, number, close);
         Ok(())
     }
 
     /// A table with the same files, as fork gives it to the child.
     pub fn try_clone(&self) -> Result<Self, Errno> {
-        let inner = self.inner.lock();
-        let last = inner.files.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
-        let mut copy = Inner {
-            files: Vec::new(),
-            used: Vec::new(),
-            close_on_exec: Vec::new(),
-            first_free: inner.first_free.min(last),
-        };
-        if let Some(last) = last.checked_sub(1) {
+        let last = self.files.iter().rposition(Option::is_some);
+        let mut copy = Self::new();
+        if let Some(last) = last {
             copy.grow_to(last)?;
         }
-        for (to, from) in copy.files.iter_mut().zip(&inner.files) {
+        copy.first_free = self.first_free.min(copy.files.len());
+        for (to, from) in copy.files.iter_mut().zip(&self.files) {
             to.clone_from(from);
         }
-        for (to, from) in copy.used.iter_mut().zip(&inner.used) {
+        for (to, from) in copy.used.iter_mut().zip(&self.used) {
             *to = *from;
         }
-        for (to, from) in copy.close_on_exec.iter_mut().zip(&inner.close_on_exec) {
+        for (to, from) in copy.close_on_exec.iter_mut().zip(&self.close_on_exec) {
             *to = *from;
         }
-        Ok(Self { inner: Lock::new(Rank::FileTable, copy) })
+        Ok(copy)
     }
 
-    /// Closes what exec closes. Can't fail.
-    pub fn close_for_exec(&self) {
-        self.close_each(0, u32::MAX, |inner, number| bit(&inner.close_on_exec, number));
+    /// Takes out one of the files that exec closes; None when there is none left. Can't fail.
+    pub fn take_close_on_exec(&mut self) -> Option<Arc<File>> {
+        let (word, bits) = self.close_on_exec.iter().enumerate().find(|(_, bits)| **bits != 0)?;
+        let number = word * WORD + bits.trailing_zeros() as usize;
+        self.take(number)
     }
 
-    /// `close_range(2)`.
-    pub fn close_range(&self, first: u32, last: u32) {
-        self.close_each(first, last, |_, _| true);
+    /// Takes out one of the files from `first` to `last`, for `close_range(2)`.
+    pub fn take_in_range(&mut self, first: u32, last: u32) -> Option<Arc<File>> {
+        let number = self.next_open(first).filter(|number| *number <= last)?;
+        self.take(number as usize)
     }
 
     /// `close_range(2)` with CLOSE_RANGE_CLOEXEC.
-    pub fn set_close_on_exec_range(&self, first: u32, last: u32) {
-        let mut inner = self.inner.lock();
-        let end = inner.files.len().min((last as usize).saturating_add(1));
-        for number in first as usize..end {
-            if inner.is_open(number) {
-                set_bit(&mut inner.close_on_exec, number, true);
-            }
+    pub fn set_close_on_exec_range(&mut self, first: u32, last: u32) {
+        let mut next = first;
+        while let Some(number) = self.next_open(next).filter(|number| *number <= last) {
+            set_bit(&mut self.close_on_exec, number as usize, true);
+            next = number + 1;
         }
     }
 
     /// The lowest open descriptor from `from` on, for /proc/PID/fd.
     pub fn next_open(&self, from: u32) -> Option<u32> {
-        let inner = self.inner.lock();
-        let rest = inner.files.get(from as usize..)?;
+        let rest = self.files.get(from as usize..)?;
         rest.iter().position(Option::is_some).map(|offset| from + offset as u32)
     }
 
     /// One past the highest descriptor that the table has room for, for /proc/PID/status.
     pub fn capacity(&self) -> usize {
-        self.inner.lock().files.len()
+        self.files.len()
     }
 
-    /// Takes out the files that `closes` chooses, each dropped without the lock.
-    fn close_each(&self, first: u32, last: u32, closes: impl Fn(&Inner, usize) -> bool) {
-        let mut number = first as usize;
-        while number <= last as usize {
-            let mut inner = self.inner.lock();
-            if number >= inner.files.len() {
-                return;
-            }
-            let closed = if inner.is_open(number) && closes(&inner, number) { inner.take(number) } else { None };
-            drop(inner);
-            drop(closed);
-            number += 1;
-        }
-    }
-}
-
-impl Inner {
     fn is_open(&self, number: usize) -> bool {
         self.files.get(number).is_some_and(Option::is_some)
     }

@@ -25,5 +25,9 @@ pub mod transfer;
 pub mod tree;
 pub mod walk;
 
+pub use context::{Context, FsContext};
+pub use descriptors::FileTable;
+pub use file::File;
+
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use super::open::open;
 use super::open_flags::OpenFlags;
 use super::transfer::{SliceSink, SliceSource};
 use super::walk::{Last, find};
-use super::{attributes, tmpfs};
+use super::{FileTable, attributes, tmpfs};
 use crate::errno::Errno;
 use crate::task::credentials::{Credentials, Ids};
 use std::sync::Arc;
@@ -308,4 +308,31 @@ fn does_rename_exchange_and_replace() {
     fixture.rename("c/f", "empty").unwrap();
     assert_eq!((links("c"), links("/")), (2, 5));
     assert_eq!(fixture.stat("empty/../c/..").unwrap().inode_number, fixture.stat("/").unwrap().inode_number);
+}
+
+#[test]
+fn does_a_table_give_the_lowest_free_descriptor() {
+    let fixture = Fixture::new();
+    fixture.make_file("f", "x");
+    let file = fixture.open("f", OpenFlags::empty()).unwrap();
+    let mut table = FileTable::new();
+    let add = |table: &mut FileTable, from| table.add(file.clone(), from, from > 0, 200);
+    for number in 0..130 {
+        assert_eq!(add(&mut table, 0), Ok(number));
+    }
+    drop(table.remove(70).unwrap());
+    drop(table.remove(5).unwrap());
+    assert_eq!(table.remove(5).err(), Some(Errno::EBADF));
+    assert_eq!((add(&mut table, 6), add(&mut table, 0), add(&mut table, 0)), (Ok(70), Ok(5), Ok(130)));
+    assert_eq!(add(&mut table, 199), Ok(199));
+    assert_eq!(add(&mut table, 199), Err(Errno::EMFILE));
+    let mut copy = table.try_clone().unwrap();
+    let closed = std::iter::from_fn(|| copy.take_close_on_exec()).count();
+    assert_eq!((closed, copy.get(70).err(), copy.get(199).err()), (2, Some(Errno::EBADF), Some(Errno::EBADF)));
+    assert_eq!(add(&mut copy, 0), Ok(70));
+    assert!(table.replace(3, file.clone(), true, 200).unwrap().is_some());
+    assert_eq!((table.close_on_exec(3), table.close_on_exec(4)), (Ok(true), Ok(false)));
+    assert_eq!(table.replace(200, file.clone(), true, 200).err(), Some(Errno::EBADF));
+    let removed = std::iter::from_fn(|| table.take_in_range(3, u32::MAX)).count();
+    assert_eq!((removed, table.next_open(0), table.next_open(3)), (129, Some(0), None));
 }
