@@ -5,5 +5,6 @@
 
 #[cfg(target_os = "none")]
 pub mod console;
+pub mod screen;
 #[cfg(target_os = "none")]
 pub mod serial;
