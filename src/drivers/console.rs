@@ -4,10 +4,17 @@
 //! line names those that the kernel's text goes to; the last one named is /dev/console. Bytes that arrive are queued here,
 //! with interrupts off and nothing decided; the terminal layer, told by a hook, takes them out.
 
+use super::screen::emulator::Replies;
+use super::screen::pixels::Pixels;
+use super::screen::text::TextScreen;
+use super::screen::{Renderer, Screen};
 use super::serial;
+use crate::boot;
+use crate::boot::command_line::Console;
 use crate::lock::{IrqLock, Rank};
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicPtr, AtomicU8, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering::Relaxed};
+use x86_64::PhysAddr;
 
 /// One of the machine's terminals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +52,19 @@ static SELECTED: AtomicU8 = AtomicU8::new(Terminal::Screen.bit() | Terminal::Ser
 /// The one that is /dev/console.
 static PRIMARY: AtomicU8 = AtomicU8::new(Terminal::Serial as u8);
 
-/// Held while text goes out, so that lines stay whole.
-static OUTPUT: IrqLock<()> = IrqLock::new(Rank::Console, ());
+/// How many rows of the screen a tick draws at most: interrupts are off meanwhile.
+const ROWS_PER_TICK: usize = 16;
+
+/// Where text screens are on PCs, when the loader doesn't say.
+const TEXT_SCREEN: PhysAddr = PhysAddr::new(0xb8000);
+
+/// The screen. Held while text goes out anywhere, so that lines stay whole.
+static OUTPUT: IrqLock<Screen> = IrqLock::new(Rank::Console, Screen::new());
+/// There is something to be drawn at the next tick.
+static DRAWING_DUE: AtomicBool = AtomicBool::new(false);
+/// What the screen's modes say about the keys; see `keyboard`.
+static APPLICATION_CURSOR_KEYS: AtomicBool = AtomicBool::new(false);
+static APPLICATION_KEYPAD: AtomicBool = AtomicBool::new(false);
 
 static INPUT: [IrqLock<Queue>; 2] = [IrqLock::new(Rank::Input, Queue::new()), IrqLock::new(Rank::Input, Queue::new())];
 
@@ -54,15 +72,62 @@ static INPUT: [IrqLock<Queue>; 2] = [IrqLock::new(Rank::Input, Queue::new()), Ir
 static INPUT_HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 
 /// Chooses the consoles by the command line's `console=` words, in their order. Nothing named leaves the default: both.
-pub fn select(named: impl Iterator<Item = Terminal>) {
+pub fn select(named: &[Console]) {
     let mut bits = 0;
-    for terminal in named {
+    for console in named {
+        let terminal = match console {
+            Console::Serial => Terminal::Serial,
+            Console::Screen => Terminal::Screen,
+        };
         bits |= terminal.bit();
         PRIMARY.store(terminal as u8, Relaxed);
     }
     if bits != 0 {
         SELECTED.store(bits, Relaxed);
     }
+}
+
+/// Starts to show text on what the loader left on the screen, or on a PC's text screen if there is one. `map` maps so many
+/// bytes of the screen's memory. Called again, with memory mapped elsewhere, the screen goes on as it was.
+pub fn attach_screen(screen: Option<boot::Screen>, map: impl Fn(PhysAddr, usize) -> Option<*mut u8>) {
+    let Some(renderer) = renderer(screen, map) else { return };
+    OUTPUT.lock().attach(renderer);
+    draw_everything();
+}
+
+/// Stops drawing, until the screen is attached again: the mapping that it was attached with is about to go.
+pub fn detach_screen() {
+    OUTPUT.lock().detach();
+}
+
+fn renderer(screen: Option<boot::Screen>, map: impl Fn(PhysAddr, usize) -> Option<*mut u8>) -> Option<Renderer> {
+    let (address, columns, rows, pitch_bytes) = match screen {
+        Some(boot::Screen::Framebuffer(format)) => {
+            let bytes = (format.pitch_bytes as usize).checked_mul(format.height as usize)?;
+            let base = map(format.address, bytes)?;
+            // SAFETY: `map` made that many bytes of the framebuffer writable there.
+            return unsafe { Pixels::new(base, format) }.map(Renderer::Pixels);
+        }
+        Some(boot::Screen::EgaText { address, pitch_bytes, columns, rows }) => (address, columns, rows, pitch_bytes),
+        None => (TEXT_SCREEN, 80, 25, 160),
+    };
+    let base = map(address, (pitch_bytes as usize).checked_mul(rows as usize)?)?.cast::<u16>();
+    if screen.is_none() && !remembers(base) {
+        return None;
+    }
+    // SAFETY: `map` made that many bytes of the screen writable there, and pitches of text screens are even.
+    unsafe { TextScreen::new(base, columns as usize, rows as usize, pitch_bytes as usize / 2) }.map(Renderer::Text)
+}
+
+/// Whether there is memory: without a display adapter, or with one in another mode, reads give all ones.
+fn remembers(cell: *mut u16) -> bool {
+    [0x0755, 0x07aa].into_iter().all(|pattern: u16| {
+        // SAFETY: the first cell of a text screen's memory, just mapped; where nothing answers, a write has no effect.
+        unsafe {
+            cell.write_volatile(pattern);
+            cell.read_volatile() == pattern
+        }
+    })
 }
 
 /// The terminal behind /dev/console.
@@ -76,30 +141,92 @@ pub fn selected() -> impl Iterator<Item = Terminal> {
     Terminal::ALL.into_iter().filter(move |terminal| bits & terminal.bit() != 0)
 }
 
-/// Sends a program's bytes, which the line discipline has processed, to one terminal.
+/// Sends a program's bytes, which the line discipline has processed, to one terminal. The screen shows them at the next
+/// tick: a program that prints much doesn't pay for lines that nobody could see.
 pub fn write(terminal: Terminal, bytes: &[u8]) {
     // Interrupts are off while the lock is held, so it is held for a few bytes at a time.
     const CHUNK_BYTES: usize = 64;
     for chunk in bytes.chunks(CHUNK_BYTES) {
-        let _output = OUTPUT.lock();
+        let mut screen = OUTPUT.lock();
         match terminal {
             Terminal::Serial => serial::write(chunk),
-            Terminal::Screen => {}
+            Terminal::Screen => {
+                screen.write(chunk);
+                DRAWING_DUE.store(true, Relaxed);
+                let replies = after_screen_write(&mut screen);
+                drop(screen);
+                replies.into_iter().for_each(|byte| receive(Terminal::Screen, byte));
+            }
         }
     }
 }
 
-/// Shows the kernel's own text on all selected consoles; a line feed begins a new line. Safe anywhere: where the lock
-/// can't be had, as in a panic while text was going out, the serial line alone gets it.
+/// Tells the keyboard what the program asked for, and returns what the terminal answers.
+fn after_screen_write(screen: &mut Screen) -> Replies {
+    APPLICATION_CURSOR_KEYS.store(screen.emulator.application_cursor_keys(), Relaxed);
+    APPLICATION_KEYPAD.store(screen.emulator.application_keypad(), Relaxed);
+    screen.emulator.take_replies()
+}
+
+/// Whether the program on the screen wants the arrow keys' other sequences.
+pub fn application_cursor_keys() -> bool {
+    APPLICATION_CURSOR_KEYS.load(Relaxed)
+}
+
+pub fn application_keypad() -> bool {
+    APPLICATION_KEYPAD.load(Relaxed)
+}
+
+/// Shows the kernel's own text on all selected consoles, at once; a line feed begins a new line. Safe anywhere: where the
+/// lock can't be had, as in a panic while text was going out, the serial line alone gets it.
 pub fn write_text(text: &str) {
-    let lock = (0..LOCK_ATTEMPTS).find_map(|_| OUTPUT.try_lock());
+    let mut lock = (0..LOCK_ATTEMPTS).find_map(|_| OUTPUT.try_lock());
     for terminal in selected() {
-        match terminal {
-            Terminal::Serial => write_lines(text, serial::write),
-            Terminal::Screen if lock.is_some() => {}
-            Terminal::Screen => {}
+        match (terminal, &mut lock) {
+            (Terminal::Serial, _) => write_lines(text, serial::write),
+            (Terminal::Screen, Some(screen)) => {
+                write_lines(text, |bytes| screen.write(bytes));
+                screen.draw(usize::MAX);
+            }
+            (Terminal::Screen, None) => {}
         }
     }
+}
+
+/// Draws part of what programs have written since. Called at each tick.
+#[inline]
+pub fn tick() {
+    if DRAWING_DUE.load(Relaxed) {
+        draw_some();
+    }
+}
+
+#[cold]
+fn draw_some() {
+    // The tick may have interrupted whoever holds the lock on another CPU: the next tick comes.
+    if let Some(mut screen) = OUTPUT.try_lock() {
+        screen.draw(ROWS_PER_TICK);
+        DRAWING_DUE.store(screen.needs_drawing(), Relaxed);
+    }
+}
+
+/// Draws all that is still to be drawn: before the machine stops.
+pub fn draw_everything() {
+    loop {
+        let mut screen = OUTPUT.lock();
+        if !screen.needs_drawing() {
+            return;
+        }
+        // The lock is given back between the pieces, so that interrupts come through.
+        screen.draw(ROWS_PER_TICK);
+    }
+}
+
+/// Columns and rows of a terminal, if they are known: a serial line's other end has never said.
+pub fn size(terminal: Terminal) -> Option<(usize, usize)> {
+    let screen = OUTPUT.lock();
+    (terminal == Terminal::Screen && screen.emulator.rows() > 0)
+        .then(|| (screen.emulator.columns(), screen.emulator.rows()))
 }
 
 fn write_lines(text: &str, mut write: impl FnMut(&[u8])) {

@@ -7,6 +7,7 @@ use super::cell::{Cell, Style, nearest};
 use super::characters;
 use super::grid::{COLUMNS_MAX, Grid};
 use super::parser::{Action, Parser};
+use arrayvec::{ArrayString, ArrayVec};
 use bitflags::bitflags;
 use core::ops::Range;
 
@@ -63,6 +64,10 @@ impl Cursor {
 
 /// The longest answer is a cursor position; more than a few of them, unread, are dropped.
 const REPLIES_MAX: usize = 64;
+const LONGEST_REPLY: usize = 16;
+
+/// What the terminal says to the program.
+pub type Replies = ArrayVec<u8, REPLIES_MAX>;
 
 pub struct Emulator {
     grid: Grid,
@@ -77,8 +82,7 @@ pub struct Emulator {
     tab_stops: [bool; COLUMNS_MAX],
     /// For REP.
     last_character: char,
-    replies: [u8; REPLIES_MAX],
-    reply_length: usize,
+    replies: Replies,
 }
 
 impl Emulator {
@@ -94,8 +98,7 @@ impl Emulator {
             region: 0..0,
             tab_stops: [false; COLUMNS_MAX],
             last_character: '\0',
-            replies: [0; REPLIES_MAX],
-            reply_length: 0,
+            replies: Replies::new_const(),
         }
     }
 
@@ -142,9 +145,8 @@ impl Emulator {
     }
 
     /// What the terminal has to say to the program, once.
-    pub fn take_replies(&mut self) -> ([u8; REPLIES_MAX], usize) {
-        let length = core::mem::take(&mut self.reply_length);
-        (self.replies, length)
+    pub fn take_replies(&mut self) -> Replies {
+        self.replies.take()
     }
 
     pub fn write(&mut self, bytes: &[u8]) {
@@ -557,23 +559,11 @@ impl Emulator {
     }
 
     fn reply(&mut self, text: core::fmt::Arguments) {
-        let start = self.reply_length;
-        if core::fmt::Write::write_fmt(&mut Replies(self), text).is_err() {
-            // Half an answer would be taken for typing.
-            self.reply_length = start;
+        let mut reply = ArrayString::<LONGEST_REPLY>::new();
+        // Half an answer would be taken for typing.
+        if core::fmt::Write::write_fmt(&mut reply, text).is_ok() && self.replies.remaining_capacity() >= reply.len() {
+            self.replies.extend(reply.bytes());
         }
-    }
-}
-
-struct Replies<'a>(&'a mut Emulator);
-
-impl core::fmt::Write for Replies<'_> {
-    fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        let end = self.0.reply_length + text.len();
-        let place = self.0.replies.get_mut(self.0.reply_length..end).ok_or(core::fmt::Error)?;
-        place.copy_from_slice(text.as_bytes());
-        self.0.reply_length = end;
-        Ok(())
     }
 }
 

@@ -36,33 +36,27 @@ impl Screen {
         Self { emulator: Emulator::new(), shown: [Cell::BLANK; CELLS_MAX], shown_cursor: None, renderer: None }
     }
 
-    pub fn is_attached(&self) -> bool {
-        self.renderer.is_some()
-    }
-
-    /// Starts to draw, on a cleared screen.
+    /// Starts to draw. The first time the screen is cleared; later on it is known what it shows.
     pub fn attach(&mut self, mut renderer: Renderer) {
-        let (columns, rows) = match &mut renderer {
-            Renderer::Text(text) => {
-                #[cfg(target_os = "none")]
-                text.stop_blinking();
-                text.clear();
-                (text.columns(), text.rows())
-            }
-            Renderer::Pixels(pixels) => {
-                pixels.clear();
-                (pixels.columns(), pixels.rows())
-            }
+        let (columns, rows) = match &renderer {
+            Renderer::Text(text) => (text.columns(), text.rows()),
+            Renderer::Pixels(pixels) => (pixels.columns(), pixels.rows()),
         };
-        self.emulator.resize(columns, rows);
-        self.shown.fill(Cell::BLANK);
-        self.shown_cursor = None;
+        if (self.emulator.columns(), self.emulator.rows()) != (columns, rows) {
+            match &mut renderer {
+                Renderer::Text(text) => text.prepare(),
+                Renderer::Pixels(pixels) => pixels.clear(),
+            }
+            self.emulator.resize(columns, rows);
+            self.shown.fill(Cell::BLANK);
+            self.shown_cursor = None;
+        }
         self.renderer = Some(renderer);
     }
 
-    /// Draws on, after the screen's memory was mapped anew somewhere else. What it shows is still the same.
-    pub fn reattach(&mut self, renderer: Renderer) {
-        self.renderer = Some(renderer);
+    /// Stops to draw; what is written is drawn after the next `attach`.
+    pub fn detach(&mut self) {
+        self.renderer = None;
     }
 
     pub fn write(&mut self, bytes: &[u8]) {

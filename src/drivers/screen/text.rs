@@ -1,7 +1,7 @@
 //! Draws cells on a PC's text screen: two bytes a character at 0xb8000, sixteen colours, a cursor in hardware.
 
 use super::cell::{Cell, NEAREST_OF_SIXTEEN, Style};
-use super::grid::{COLUMNS_MAX, ROWS_MAX};
+use super::grid::{CELLS_MAX, COLUMNS_MAX, ROWS_MAX};
 
 /// Underlined text is shown in this colour instead (cyan), as colour adapters draw no lines.
 const UNDERLINE_COLOUR: u8 = 6;
@@ -23,7 +23,9 @@ impl TextScreen {
     /// At `base` lies writable memory of `pitch_cells * rows` cells, for as long as this value is used.
     pub unsafe fn new(base: *mut u16, columns: usize, rows: usize, pitch_cells: usize) -> Option<Self> {
         let usable = columns > 0 && rows > 0 && columns <= pitch_cells;
-        usable.then_some(Self { base, columns: columns.min(COLUMNS_MAX), rows: rows.min(ROWS_MAX), pitch_cells })
+        let columns = columns.min(COLUMNS_MAX);
+        let rows = rows.min(ROWS_MAX).min(CELLS_MAX / columns.max(1));
+        usable.then_some(Self { base, columns, rows, pitch_cells })
     }
 
     pub fn columns(&self) -> usize {
@@ -42,7 +44,10 @@ impl TextScreen {
         }
     }
 
-    pub fn clear(&mut self) {
+    /// Takes the screen over from the firmware: blank, and with sixteen background colours.
+    pub fn prepare(&mut self) {
+        #[cfg(target_os = "none")]
+        self.stop_blinking();
         for row in 0..self.rows {
             for column in 0..self.columns {
                 self.draw(row, column, Cell::BLANK);
@@ -106,7 +111,7 @@ mod vga {
         }
 
         /// Makes the background's highest bit a brighter colour instead of blinking.
-        pub fn stop_blinking(&mut self) {
+        pub(super) fn stop_blinking(&mut self) {
             // SAFETY: the VGA's attribute controller; reading the status makes the next write an index, and only the
             // blink bit is changed.
             unsafe {

@@ -29,8 +29,7 @@ fn screen(text: &str) -> Vec<String> {
 }
 
 fn replies(emulator: &mut Emulator) -> String {
-    let (bytes, length) = emulator.take_replies();
-    String::from_utf8(bytes[..length].to_vec()).unwrap()
+    String::from_utf8(emulator.take_replies().to_vec()).unwrap()
 }
 
 #[test]
