@@ -4,8 +4,8 @@
 
 #[cfg(target_os = "none")]
 mod kernel {
-    use keel::boot::{self, BootInformation, command_line};
-    use keel::drivers::console::{self, Terminal};
+    use keel::boot::{self, BootInformation};
+    use keel::drivers::console;
     use keel::{cpu, interrupts, log};
 
     /// Entered once, by asm/boot.asm, on the boot stack with interrupts off.
@@ -28,10 +28,8 @@ mod kernel {
 
     /// Where text goes, and how much of it: what the command line says about the log.
     fn choose_consoles(boot: &BootInformation) {
-        console::select(boot.command_line.consoles().iter().map(|console| match console {
-            command_line::Console::Serial => Terminal::Serial,
-            command_line::Console::Screen => Terminal::Screen,
-        }));
+        console::select(boot.command_line.consoles());
+        console::attach_screen_early(boot.screen);
         if boot.command_line.quiet {
             log::set_quiet();
         }

@@ -335,7 +335,7 @@ mod target {
     use x86_64::PhysAddr;
 
     /// What asm/boot.asm maps at the direct map's place.
-    const BOOT_MAPPED_BYTES: u64 = 4 << 30;
+    pub const BOOT_MAPPED_BYTES: u64 = 4 << 30;
     const DIRECT_MAP_BASE: u64 = 0xffff_8000_0000_0000;
 
     /// Filled in place, because it is too large for the boot stack, and from then on only read.
@@ -382,4 +382,4 @@ mod target {
 }
 
 #[cfg(target_os = "none")]
-pub use target::{boot_mapped_bytes, collect, information};
+pub use target::{BOOT_MAPPED_BYTES, boot_mapped_bytes, collect, information};

@@ -12,6 +12,8 @@ use super::serial;
 use crate::boot;
 use crate::boot::command_line::Console;
 use crate::lock::{IrqLock, Rank};
+use crate::memory::direct_map;
+use crate::memory::kernel_map::{self, Caching};
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering::Relaxed};
 use x86_64::PhysAddr;
@@ -87,9 +89,21 @@ pub fn select(named: &[Console]) {
     }
 }
 
-/// Starts to show text on what the loader left on the screen, or on a PC's text screen if there is one. `map` maps so many
-/// bytes of the screen's memory. Called again, with memory mapped elsewhere, the screen goes on as it was.
-pub fn attach_screen(screen: Option<boot::Screen>, map: impl Fn(PhysAddr, usize) -> Option<*mut u8>) {
+/// Starts to show text on what the loader left on the screen, or on a PC's text screen if there is one. This early it is
+/// reached through the boot page tables: detach it before they go.
+pub fn attach_screen_early(screen: Option<boot::Screen>) {
+    attach(screen, |address, bytes| {
+        let end = address.as_u64().checked_add(bytes as u64)?;
+        (end <= boot::BOOT_MAPPED_BYTES).then(|| direct_map::pointer(address))
+    });
+}
+
+/// Shows text from now on. What the screen showed before stays, and what was written while it was detached is added.
+pub fn attach_screen(screen: Option<boot::Screen>) {
+    attach(screen, |address, bytes| kernel_map::map_device(address, bytes, Caching::WriteCombining).ok());
+}
+
+fn attach(screen: Option<boot::Screen>, map: impl Fn(PhysAddr, usize) -> Option<*mut u8>) {
     let Some(renderer) = renderer(screen, map) else { return };
     OUTPUT.lock().attach(renderer);
     draw_everything();

@@ -87,7 +87,7 @@ pub struct Emulator {
 
 impl Emulator {
     /// All zeros: it lies in .bss until `resize` gives it its size and its state.
-    pub const fn new() -> Self {
+    pub(in crate::drivers) const fn new() -> Self {
         Self {
             grid: Grid::new(),
             parser: Parser::new(),

@@ -23,7 +23,7 @@ pub struct Grid {
 
 impl Grid {
     /// A grid without cells; all zeros.
-    pub const fn new() -> Self {
+    pub(in crate::drivers) const fn new() -> Self {
         Self { columns: 0, rows: 0, dirty: 0, cells: [Cell::BLANK; CELLS_MAX], other: [Cell::BLANK; CELLS_MAX] }
     }
 

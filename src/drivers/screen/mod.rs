@@ -32,7 +32,7 @@ pub struct Screen {
 }
 
 impl Screen {
-    pub const fn new() -> Self {
+    pub(in crate::drivers) const fn new() -> Self {
         Self { emulator: Emulator::new(), shown: [Cell::BLANK; CELLS_MAX], shown_cursor: None, renderer: None }
     }
 
