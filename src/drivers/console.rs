@@ -7,7 +7,7 @@
 use super::screen::emulator::Replies;
 use super::screen::pixels::Pixels;
 use super::screen::text::TextScreen;
-use super::screen::{Renderer, Screen};
+use super::screen::{Renderer, Screen, Storage};
 use super::serial;
 use crate::boot;
 use crate::boot::command_line::Console;
@@ -16,6 +16,7 @@ use crate::memory::direct_map;
 use crate::memory::kernel_map::{self, Caching};
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering::Relaxed};
+use spin::mutex::{SpinMutex, SpinMutexGuard};
 use x86_64::PhysAddr;
 
 /// One of the machine's terminals.
@@ -61,7 +62,9 @@ const ROWS_PER_TICK: usize = 16;
 const TEXT_SCREEN: PhysAddr = PhysAddr::new(0xb8000);
 
 /// The screen. Held while text goes out anywhere, so that lines stay whole.
-static OUTPUT: IrqLock<Screen> = IrqLock::new(Rank::Console, Screen::new());
+static OUTPUT: IrqLock<Option<Screen>> = IrqLock::new(Rank::Console, None);
+/// Taken by the screen for ever.
+static STORAGE: SpinMutex<Storage> = SpinMutex::new(Storage::BLANK);
 /// There is something to be drawn at the next tick.
 static DRAWING_DUE: AtomicBool = AtomicBool::new(false);
 /// What the screen's modes say about the keys; see `keyboard`.
@@ -105,13 +108,20 @@ pub fn attach_screen(screen: Option<boot::Screen>) {
 
 fn attach(screen: Option<boot::Screen>, map: impl Fn(PhysAddr, usize) -> Option<*mut u8>) {
     let Some(renderer) = renderer(screen, map) else { return };
-    OUTPUT.lock().attach(renderer);
+    let mut output = OUTPUT.lock();
+    match &mut *output {
+        Some(screen) => screen.reattach(renderer),
+        None => *output = Some(Screen::new(renderer, SpinMutexGuard::leak(STORAGE.lock()))),
+    }
+    drop(output);
     draw_everything();
 }
 
 /// Stops drawing, until the screen is attached again: the mapping that it was attached with is about to go.
 pub fn detach_screen() {
-    OUTPUT.lock().detach();
+    if let Some(screen) = &mut *OUTPUT.lock() {
+        screen.detach();
+    }
 }
 
 fn renderer(screen: Option<boot::Screen>, map: impl Fn(PhysAddr, usize) -> Option<*mut u8>) -> Option<Renderer> {
@@ -161,16 +171,17 @@ pub fn write(terminal: Terminal, bytes: &[u8]) {
     // Interrupts are off while the lock is held, so it is held for a few bytes at a time.
     const CHUNK_BYTES: usize = 64;
     for chunk in bytes.chunks(CHUNK_BYTES) {
-        let mut screen = OUTPUT.lock();
-        match terminal {
-            Terminal::Serial => serial::write(chunk),
-            Terminal::Screen => {
+        let mut output = OUTPUT.lock();
+        match (terminal, &mut *output) {
+            (Terminal::Serial, _) => serial::write(chunk),
+            (Terminal::Screen, Some(screen)) => {
                 screen.write(chunk);
                 DRAWING_DUE.store(true, Relaxed);
-                let replies = after_screen_write(&mut screen);
-                drop(screen);
+                let replies = after_screen_write(screen);
+                drop(output);
                 replies.into_iter().for_each(|byte| receive(Terminal::Screen, byte));
             }
+            (Terminal::Screen, None) => {}
         }
     }
 }
@@ -196,13 +207,13 @@ pub fn application_keypad() -> bool {
 pub fn write_text(text: &str) {
     let mut lock = (0..LOCK_ATTEMPTS).find_map(|_| OUTPUT.try_lock());
     for terminal in selected() {
-        match (terminal, &mut lock) {
+        match (terminal, lock.as_deref_mut()) {
             (Terminal::Serial, _) => write_lines(text, serial::write),
-            (Terminal::Screen, Some(screen)) => {
+            (Terminal::Screen, Some(Some(screen))) => {
                 write_lines(text, |bytes| screen.write(bytes));
                 screen.draw(usize::MAX);
             }
-            (Terminal::Screen, None) => {}
+            (Terminal::Screen, _) => {}
         }
     }
 }
@@ -218,7 +229,7 @@ pub fn tick() {
 #[cold]
 fn draw_some() {
     // The tick may have interrupted whoever holds the lock on another CPU: the next tick comes.
-    if let Some(mut screen) = OUTPUT.try_lock() {
+    if let Some(screen) = OUTPUT.try_lock().as_deref_mut().and_then(Option::as_mut) {
         screen.draw(ROWS_PER_TICK);
         DRAWING_DUE.store(screen.needs_drawing(), Relaxed);
     }
@@ -227,20 +238,19 @@ fn draw_some() {
 /// Draws all that is still to be drawn: before the machine stops.
 pub fn draw_everything() {
     loop {
-        let mut screen = OUTPUT.lock();
-        if !screen.needs_drawing() {
-            return;
+        match &mut *OUTPUT.lock() {
+            // The lock is given back between the pieces, so that interrupts come through.
+            Some(screen) if screen.needs_drawing() => screen.draw(ROWS_PER_TICK),
+            _ => return,
         }
-        // The lock is given back between the pieces, so that interrupts come through.
-        screen.draw(ROWS_PER_TICK);
     }
 }
 
 /// Columns and rows of a terminal, if they are known: a serial line's other end has never said.
 pub fn size(terminal: Terminal) -> Option<(usize, usize)> {
-    let screen = OUTPUT.lock();
-    (terminal == Terminal::Screen && screen.emulator.rows() > 0)
-        .then(|| (screen.emulator.columns(), screen.emulator.rows()))
+    let output = OUTPUT.lock();
+    let screen = output.as_ref().filter(|_| terminal == Terminal::Screen)?;
+    Some((screen.emulator.columns(), screen.emulator.rows()))
 }
 
 fn write_lines(text: &str, mut write: impl FnMut(&[u8])) {

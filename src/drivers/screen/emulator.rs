@@ -5,7 +5,7 @@
 
 use super::cell::{Cell, Style, nearest};
 use super::characters;
-use super::grid::{COLUMNS_MAX, Grid};
+use super::grid::{COLUMNS_MAX, Cells, Grid};
 use super::parser::{Action, Parser};
 use arrayvec::{ArrayString, ArrayVec};
 use bitflags::bitflags;
@@ -62,6 +62,9 @@ impl Cursor {
     };
 }
 
+/// Where tab stops are at first.
+const TAB_COLUMNS: usize = 8;
+
 /// The longest answer is a cursor position; more than a few of them, unread, are dropped.
 const REPLIES_MAX: usize = 64;
 const LONGEST_REPLY: usize = 16;
@@ -86,25 +89,22 @@ pub struct Emulator {
 }
 
 impl Emulator {
-    /// All zeros: it lies in .bss until `resize` gives it its size and its state.
-    pub(in crate::drivers) const fn new() -> Self {
+    /// A blank screen of at most that size, as after power-on.
+    pub fn new(columns: usize, rows: usize, cells: [&'static mut Cells; 2]) -> Self {
+        let grid = Grid::new(columns, rows, cells);
+        let region = 0..grid.rows();
         Self {
-            grid: Grid::new(),
+            grid,
             parser: Parser::new(),
-            mode: Mode::empty(),
+            mode: Mode::INITIAL,
             cursor: Cursor::HOME,
             saved_cursor: Cursor::HOME,
             main_cursor: Cursor::HOME,
-            region: 0..0,
-            tab_stops: [false; COLUMNS_MAX],
-            last_character: '\0',
-            replies: Replies::new_const(),
+            region,
+            tab_stops: core::array::from_fn(|column| column % TAB_COLUMNS == 0),
+            last_character: ' ',
+            replies: Replies::new(),
         }
-    }
-
-    pub fn resize(&mut self, columns: usize, rows: usize) {
-        self.grid.resize(columns, rows);
-        self.reset();
     }
 
     pub fn columns(&self) -> usize {
@@ -150,9 +150,6 @@ impl Emulator {
     }
 
     pub fn write(&mut self, bytes: &[u8]) {
-        if self.grid.rows() == 0 {
-            return;
-        }
         for &byte in bytes {
             for action in self.parser.advance(byte).into_iter().flatten() {
                 match action {
@@ -174,9 +171,7 @@ impl Emulator {
         self.cursor = Cursor::HOME;
         self.saved_cursor = Cursor::HOME;
         self.region = 0..self.grid.rows();
-        for (column, stop) in self.tab_stops.iter_mut().enumerate() {
-            *stop = column % 8 == 0;
-        }
+        self.tab_stops = core::array::from_fn(|column| column % TAB_COLUMNS == 0);
         self.grid.fill_rows(0..self.grid.rows(), Cell::BLANK);
     }
 

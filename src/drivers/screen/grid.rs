@@ -11,29 +11,27 @@ pub const ROWS_MAX: usize = 128;
 /// Enough for 1920 × 1200 pixels. Larger screens get larger characters.
 pub const CELLS_MAX: usize = 240 * 75;
 
+/// Where the cells of both screens are kept.
+pub type Cells = [Cell; CELLS_MAX];
+
 pub struct Grid {
     columns: usize,
     rows: usize,
     /// The rows to be drawn anew, one bit each.
     dirty: u128,
-    cells: [Cell; CELLS_MAX],
+    cells: &'static mut Cells,
     /// The other screen: what full-screen programs leave untouched.
-    other: [Cell; CELLS_MAX],
+    other: &'static mut Cells,
 }
 
 impl Grid {
-    /// A grid without cells; all zeros.
-    pub(in crate::drivers) const fn new() -> Self {
-        Self { columns: 0, rows: 0, dirty: 0, cells: [Cell::BLANK; CELLS_MAX], other: [Cell::BLANK; CELLS_MAX] }
-    }
-
-    /// Sets the size and blanks both screens. What is too large is cut.
-    pub fn resize(&mut self, columns: usize, rows: usize) {
-        self.columns = columns.clamp(1, COLUMNS_MAX);
-        self.rows = rows.clamp(1, ROWS_MAX.min(CELLS_MAX / self.columns));
-        self.cells.fill(Cell::BLANK);
-        self.other.fill(Cell::BLANK);
-        self.touch_all();
+    /// A blank grid. What is too large is cut.
+    pub fn new(columns: usize, rows: usize, [cells, other]: [&'static mut Cells; 2]) -> Self {
+        let columns = columns.clamp(1, COLUMNS_MAX);
+        let rows = rows.clamp(1, ROWS_MAX.min(CELLS_MAX / columns));
+        cells.fill(Cell::BLANK);
+        other.fill(Cell::BLANK);
+        Self { columns, rows, dirty: 0, cells, other }
     }
 
     pub fn columns(&self) -> usize {
@@ -135,7 +133,7 @@ impl Grid {
 
     /// Changes to the other screen.
     pub fn swap_screens(&mut self) {
-        self.cells.swap_with_slice(&mut self.other);
+        core::mem::swap(&mut self.cells, &mut self.other);
         self.touch_all();
     }
 

@@ -13,7 +13,7 @@ pub mod text;
 
 use cell::{Cell, Style};
 use emulator::Emulator;
-use grid::{CELLS_MAX, COLUMNS_MAX};
+use grid::{CELLS_MAX, COLUMNS_MAX, Cells};
 use pixels::Pixels;
 use text::TextScreen;
 
@@ -23,38 +23,52 @@ pub enum Renderer {
     Pixels(Pixels),
 }
 
+/// The memory of a screen: its two grids, and what it shows. All zeros, so that it lies in .bss.
+pub struct Storage {
+    grids: [Cells; 2],
+    shown: Cells,
+}
+
+impl Storage {
+    pub const BLANK: Self = Self { grids: [[Cell::BLANK; CELLS_MAX]; 2], shown: [Cell::BLANK; CELLS_MAX] };
+}
+
 pub struct Screen {
     pub emulator: Emulator,
     /// What the screen shows now, row after row.
-    shown: [Cell; CELLS_MAX],
+    shown: &'static mut Cells,
     shown_cursor: Option<(usize, usize)>,
     renderer: Option<Renderer>,
 }
 
 impl Screen {
-    pub(in crate::drivers) const fn new() -> Self {
-        Self { emulator: Emulator::new(), shown: [Cell::BLANK; CELLS_MAX], shown_cursor: None, renderer: None }
+    /// Takes the screen over from the loader, and clears it.
+    pub fn new(mut renderer: Renderer, storage: &'static mut Storage) -> Self {
+        let (columns, rows) = match &mut renderer {
+            Renderer::Text(text) => {
+                text.prepare();
+                (text.columns(), text.rows())
+            }
+            Renderer::Pixels(pixels) => {
+                pixels.clear();
+                (pixels.columns(), pixels.rows())
+            }
+        };
+        storage.shown.fill(Cell::BLANK);
+        Self {
+            emulator: Emulator::new(columns, rows, storage.grids.each_mut()),
+            shown: &mut storage.shown,
+            shown_cursor: None,
+            renderer: Some(renderer),
+        }
     }
 
-    /// Starts to draw. The first time the screen is cleared; later on it is known what it shows.
-    pub fn attach(&mut self, mut renderer: Renderer) {
-        let (columns, rows) = match &renderer {
-            Renderer::Text(text) => (text.columns(), text.rows()),
-            Renderer::Pixels(pixels) => (pixels.columns(), pixels.rows()),
-        };
-        if (self.emulator.columns(), self.emulator.rows()) != (columns, rows) {
-            match &mut renderer {
-                Renderer::Text(text) => text.prepare(),
-                Renderer::Pixels(pixels) => pixels.clear(),
-            }
-            self.emulator.resize(columns, rows);
-            self.shown.fill(Cell::BLANK);
-            self.shown_cursor = None;
-        }
+    /// Draws on, with the screen's memory mapped somewhere else: what it shows is known and stays.
+    pub fn reattach(&mut self, renderer: Renderer) {
         self.renderer = Some(renderer);
     }
 
-    /// Stops to draw; what is written is drawn after the next `attach`.
+    /// Stops to draw; what is written is drawn after `reattach`.
     pub fn detach(&mut self) {
         self.renderer = None;
     }

@@ -1,11 +1,12 @@
 //! What vi, less, top and readline send, and what must then be on the screen.
 
+use super::super::grid::CELLS_MAX;
 use super::*;
 
-fn emulator(columns: usize, rows: usize, text: &str) -> Box<Emulator> {
-    // On the heap: a screen is larger than a test's stack should be asked for.
-    let mut emulator = Box::new(Emulator::new());
-    emulator.resize(columns, rows);
+fn emulator(columns: usize, rows: usize, text: &str) -> Emulator {
+    // Never freed: in the kernel they live for ever too.
+    let cells = [(); 2].map(|()| &mut *Box::leak(vec![Cell::BLANK; CELLS_MAX].into_boxed_slice().try_into().unwrap()));
+    let mut emulator = Emulator::new(columns, rows, cells);
     emulator.write(text.as_bytes());
     emulator
 }
