@@ -25,11 +25,15 @@
 
 pub mod arguments;
 pub mod elf_file;
+#[cfg(any(test, feature = "kernel-tests"))]
+pub mod elf_maker;
 pub mod layout;
 pub mod plan;
 mod prepare;
 pub mod script;
 pub mod stack;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use crate::errno::Errno;

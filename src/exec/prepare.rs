@@ -84,7 +84,7 @@ pub fn prepare<P: Programs, M: ImageMemory<File = P::File>>(
     let interpreter = match elf.interpreter_path(&file)? {
         None => None,
         Some(path) => {
-            let file = programs.open(&path)?;
+            let file = open_interpreter(programs, &path)?;
             let elf = CheckedElf::check_interpreter(&file, &read_head(&file)?)?;
             Some((file, elf))
         }
@@ -136,13 +136,21 @@ fn resolve_scripts<P: Programs>(
             return Err(Errno::ENOENT);
         }
         measured.interpret(line.interpreter, line.argument, path.as_deref().unwrap_or(request.filename))?;
-        file = programs.open(line.interpreter)?;
+        file = open_interpreter(programs, line.interpreter)?;
         let mut next = Vec::new();
         next.try_reserve_exact(line.interpreter.len()).map_err(|_| Errno::ENOMEM)?;
         next.extend_from_slice(line.interpreter);
         path = Some(next);
     }
     Err(Errno::ELOOP)
+}
+
+/// An interpreter without a name is the working directory to Linux, and no directory can be executed.
+fn open_interpreter<P: Programs>(programs: &P, path: &[u8]) -> Result<P::File, Errno> {
+    if path.is_empty() {
+        return Err(Errno::EACCES);
+    }
+    programs.open(path)
 }
 
 /// Maps an image's segments in the file's order. Pages of the file are shared with whoever else uses it; a page that ends

@@ -1,0 +1,39 @@
+//! The chain as a whole on the host: files in a tree of the test's own, an address space made of a map; and the host's
+//! Linux beside it as the oracle.
+
+mod files;
+mod limits;
+mod memory;
+mod scripts;
+mod stack;
+mod tree;
+
+use super::layout::Randomness;
+use super::{Arguments, KernelArguments, Machine, Prepared, Request, prepare};
+use crate::errno::Errno;
+use memory::Image;
+use tree::{File, Tree};
+
+fn randomness(randomise: bool) -> Randomness {
+    let value = 0x1234_5678_9abc_def0;
+    Randomness { randomise, stack: value, mmap: value, image: value, heap: value, seed: *b"0123456789abcdef" }
+}
+
+fn request(filename: &str) -> Request<'_> {
+    Request {
+        filename: filename.as_bytes(),
+        filename_vanishes: false,
+        random: randomness(true),
+        stack_limit: 8 << 20,
+        machine: Machine { hwcap: 0x1122_3344, hwcap2: 2, smallest_signal_stack: 0x900 },
+    }
+}
+
+fn execute_as(tree: &Tree, request: &Request, arguments: &impl Arguments) -> Result<Prepared<File, Image>, Errno> {
+    let file = super::Programs::open(tree, request.filename)?;
+    prepare(file, request, tree, arguments, || Ok(Image::default()))
+}
+
+fn execute(tree: &Tree, path: &str, arguments: &[&[u8]]) -> Result<Prepared<File, Image>, Errno> {
+    execute_as(tree, &request(path), &KernelArguments { arguments, environment: &[b"A=B"] })
+}

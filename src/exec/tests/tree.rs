@@ -1,0 +1,65 @@
+//! Files for tests, by absolute path.
+
+use crate::errno::Errno;
+use crate::exec::{Credentials, ExecutableFile, Programs};
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+#[derive(Clone, Debug)]
+pub struct File {
+    pub bytes: Rc<Vec<u8>>,
+    /// How many bytes have been read.
+    pub read: Rc<Cell<u64>>,
+}
+
+impl ExecutableFile for File {
+    fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<usize, Errno> {
+        let rest = usize::try_from(offset).ok().and_then(|offset| self.bytes.get(offset..)).unwrap_or_default();
+        let count = rest.len().min(into.len());
+        into[..count].copy_from_slice(&rest[..count]);
+        self.read.set(self.read.get() + count as u64);
+        Ok(count)
+    }
+}
+
+#[derive(Default)]
+pub struct Tree {
+    files: HashMap<Vec<u8>, File>,
+    pub credentials: Credentials,
+}
+
+impl Tree {
+    pub fn with(mut self, path: &str, bytes: impl Into<Vec<u8>>) -> Self {
+        let file = File { bytes: Rc::new(bytes.into()), read: Rc::default() };
+        self.files.insert(path.as_bytes().to_vec(), file);
+        self
+    }
+
+    pub fn get(&self, path: &str) -> &File {
+        &self.files[path.as_bytes()]
+    }
+}
+
+impl Programs for Tree {
+    type File = File;
+
+    fn open(&self, path: &[u8]) -> Result<File, Errno> {
+        if path.ends_with(b"/.") || path == b"/" {
+            return Err(Errno::EACCES);
+        }
+        let parent = path.iter().rposition(|byte| *byte == b'/').map_or(&[][..], |end| &path[..end]);
+        if self.files.contains_key(parent) {
+            return Err(Errno::ENOTDIR);
+        }
+        self.files.get(path).cloned().ok_or(Errno::ENOENT)
+    }
+
+    fn credentials(&self, _: &File) -> Result<Credentials, Errno> {
+        Ok(self.credentials)
+    }
+}
