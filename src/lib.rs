@@ -20,6 +20,7 @@ pub mod lock;
 pub mod log;
 pub mod memory;
 pub mod panic;
+pub mod random;
 pub mod symbols;
 pub mod task;
 pub mod trace;

@@ -336,3 +336,87 @@ fn does_a_table_give_the_lowest_free_descriptor() {
     let removed = std::iter::from_fn(|| table.take_in_range(3, u32::MAX)).count();
     assert_eq!((removed, table.next_open(0), table.next_open(3)), (129, Some(0), None));
 }
+
+/// A ustar entry of the smallest kind.
+fn tar_entry(name: &str, kind: u8, mode: u32, link: &str, contents: &[u8]) -> Vec<u8> {
+    let mut header = vec![0; 512];
+    let mut put = |at: usize, text: &[u8]| header[at..at + text.len()].copy_from_slice(text);
+    put(0, name.as_bytes());
+    put(100, format!("{mode:07o}").as_bytes());
+    put(108, b"0000007\x000000010\0");
+    put(124, format!("{:011o}", contents.len()).as_bytes());
+    put(136, b"00000001750\0        ");
+    put(156, &[kind]);
+    put(157, link.as_bytes());
+    put(257, b"ustar\x0000");
+    put(329, b"0000001\x000000003\0");
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    header.extend_from_slice(contents);
+    header.resize(header.len().next_multiple_of(512), 0);
+    header
+}
+
+#[test]
+fn does_an_archive_become_files_that_take_pages_only_when_touched() {
+    let fixture = Fixture::new();
+    let text: Vec<u8> = (0..10_000u32).map(|number| number as u8).collect();
+    let mut archive = [
+        tar_entry("./", b'5', 0o755, "", b""),
+        tar_entry("usr/bin/tool", b'0', 0o4755, "", &text),
+        tar_entry("bin", b'2', 0o777, "usr/bin", b""),
+        tar_entry("bin/other", b'1', 0o755, "usr/bin/tool", b""),
+        tar_entry("dev/null", b'3', 0o666, "", b""),
+        tar_entry("etc/../../x", b'0', 0o644, "", b"out"),
+        tar_entry("usr/", b'5', 0o700, "", b""),
+        tar_entry("bin/other2", b'0', 0o644, "", b"first"),
+        tar_entry("usr/bin/other2", b'0', 0o600, "", b"second"),
+    ]
+    .concat();
+    archive.resize(archive.len() + 1024, 0);
+    let outcome = super::initrd::unpack(archive.leak(), &fixture.fs.root).unwrap();
+    assert_eq!((outcome.entries, outcome.skipped, outcome.error), (8, 1, None));
+    let status = fixture.stat("bin/other").unwrap();
+    assert_eq!((status.mode, status.links, status.size, status.blocks), (0o104755, 2, 10_000, 0));
+    assert_eq!((status.user, status.group, status.times.modified.seconds), (7, 8, 0o1750));
+    assert_eq!(fixture.stat("usr").unwrap().mode, 0o040700);
+    assert_eq!(fixture.read("bin/other2").as_deref(), Ok("second"));
+    assert_eq!(fixture.stat("dev/null").unwrap().device_number, 0x103);
+    let file = fixture.open("usr/bin/tool", OpenFlags::READ_WRITE).unwrap();
+    let mut buffer = vec![0; 10_100];
+    assert_eq!(file.read_at(4096, &mut SliceSink::new(&mut buffer[..10])), Ok(10));
+    assert_eq!(buffer[..10], text[4096..4106]);
+    assert_eq!(fixture.stat("bin/other").unwrap().blocks, 8);
+    // What is cut off stays away, and what is written stays.
+    let rules = WriteRules { credentials: &ROOT, size_limit: u64::MAX };
+    file.write_at(1, &mut SliceSource(b"new"), &rules).unwrap();
+    file.set_size(9000, &rules).unwrap();
+    file.set_size(10_000, &rules).unwrap();
+    assert_eq!(file.read_at(0, &mut SliceSink::new(&mut buffer)), Ok(10_000));
+    let expected = [&text[..1], b"new", &text[4..9000], &[0; 1000]].concat();
+    assert_eq!(buffer[..10_000], expected);
+}
+
+#[test]
+fn do_the_devices_of_memory_behave_as_named() {
+    super::memory_devices::init().unwrap();
+    let fixture = Fixture::new();
+    let (file_system, root) = super::devfs::new().unwrap();
+    fixture.mkdir("dev").unwrap();
+    let on = find(&fixture.context(), None, b"dev", Last::Follow).unwrap();
+    mount::mount(&file_system, &root, b"devtmpfs", MountFlags::empty(), Some(&on)).unwrap();
+    let mut buffer = [1; 9000];
+    let read_write = OpenFlags::READ_WRITE;
+    let null = fixture.open("/dev/null", read_write | OpenFlags::CREATE | OpenFlags::TRUNCATE).unwrap();
+    assert_eq!(fixture.write(&null, b"gone"), Ok(4));
+    assert_eq!(null.read(&mut SliceSink::new(&mut buffer)), Ok(0));
+    let zero = fixture.open("dev/zero", read_write).unwrap();
+    assert_eq!(zero.read(&mut SliceSink::new(&mut buffer)), Ok(9000));
+    assert!(buffer.iter().all(|byte| *byte == 0));
+    let full = fixture.open("dev/full", read_write).unwrap();
+    assert_eq!(fixture.write(&full, b"x"), Err(Errno::ENOSPC));
+    let random = fixture.open("dev/urandom", read_write).unwrap();
+    assert_eq!(random.read(&mut SliceSink::new(&mut buffer)), Ok(9000));
+    assert!(buffer.iter().filter(|byte| **byte == 0).count() < 100);
+    assert_eq!(fixture.open("dev/tty1", read_write).err(), Some(Errno::ENXIO));
+}

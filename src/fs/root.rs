@@ -1,0 +1,68 @@
+//! The root file system at boot: a tmpfs, filled from the initrd, with /dev mounted in it.
+
+use super::context::FsContext;
+use super::file_system::{FileSystem, Kind};
+use super::initrd::{self, Outcome};
+use super::inode::{Attributes, Body, Inode, S_IFDIR};
+use super::mount::{self, Location, MountFlags};
+use super::tree::{self, Dentry, Name};
+use super::{devfs, memory_devices, names, tmpfs};
+use crate::errno::Errno;
+use crate::lock::{Lock, Rank};
+use crate::memory::frames;
+use crate::random;
+use alloc::sync::Arc;
+
+/// The one devtmpfs.
+static DEVICES: Lock<Option<(Arc<FileSystem>, Arc<Dentry>)>> = Lock::new(Rank::Mounts, None);
+
+/// What the first process finds: the root, and what became of the archive that it was filled from.
+pub struct Root {
+    pub context: FsContext,
+    pub unpacked: Option<Outcome>,
+}
+
+/// Makes the root file system. Called once.
+pub fn init(archive: Option<&'static [u8]>) -> Result<Root, Errno> {
+    names::seed_hash(random::number());
+    memory_devices::init()?;
+    let attributes = Attributes { mode: S_IFDIR | 0o755, user: 0, group: 0 };
+    let (file_system, root) = tmpfs::new(Kind::Tmpfs, default_pages_limit(), attributes)?;
+    let mount = mount::mount(&file_system, &root, b"rootfs", MountFlags::empty(), None)?;
+    let root = Location { mount, dentry: root };
+    let unpacked = archive.map(|archive| initrd::unpack(archive, &root)).transpose()?;
+    let (devices, devices_root) = devices()?;
+    let on = directory(&root, b"dev")?;
+    mount::mount(&devices, &devices_root, b"devtmpfs", MountFlags::empty(), Some(&on))?;
+    Ok(Root { context: FsContext::new(root), unpacked })
+}
+
+/// The file system of all devices.
+pub fn devices() -> Result<(Arc<FileSystem>, Arc<Dentry>), Errno> {
+    if let Some(made) = &*DEVICES.lock() {
+        return Ok(made.clone());
+    }
+    let made = devfs::new()?;
+    *DEVICES.lock() = Some(made.clone());
+    Ok(made)
+}
+
+/// How many pages a tmpfs may take if nobody says how many: half of memory, as on Linux.
+pub fn default_pages_limit() -> u64 {
+    frames::counts().total as u64 / 2
+}
+
+/// A directory in the root, made if it isn't there.
+fn directory(root: &Location, name: &[u8]) -> Result<Location, Errno> {
+    let existing = root.dentry.child(&tree::lock(), name).map(Arc::clone);
+    let dentry = match existing {
+        Some(dentry) if dentry.inode.is_directory() => dentry,
+        Some(_) => return Err(Errno::ENOTDIR),
+        None => {
+            let attributes = Attributes { mode: S_IFDIR | 0o755, user: 0, group: 0 };
+            let inode = Inode::new(&root.mount.file_system, attributes, Body::Directory)?;
+            tmpfs::add(&root.dentry, Name::new(name)?, inode)?
+        }
+    };
+    Ok(Location { mount: Arc::clone(&root.mount), dentry })
+}
