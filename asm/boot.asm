@@ -265,8 +265,10 @@ enable_paging:
     mov cr0, eax
     ret
 
-; Shows the text at EBX in the screen's second row and on COM1, and stops for good.
+; Shows the text at EBX in the screen's second row and, on a line of its own, on COM1; then stops for good.
 refuse:
+    mov al, 10
+    serial_byte
     mov ebp, TEXT_SCREEN + TEXT_ROW_BYTES
 .next:
     mov al, [ebx]
@@ -279,8 +281,11 @@ refuse:
     add ebp, 2
     jmp .next
 .halt:
+    mov al, 10
+    serial_byte
+.stopped:
     hlt
-    jmp .halt
+    jmp .stopped
 
 bits 64
 in_long_mode:
@@ -308,9 +313,9 @@ gdt_pointer:
     dd gdt
 
 text:
-.loader:    db "Keel: started by a loader that speaks neither Multiboot2 nor PVH. Use GRUB 2's `multiboot2`.", 13, 10, 0
-.long_mode: db "Keel: this processor has no 64-bit mode. An x86-64 processor is needed.", 13, 10, 0
-.floor:     db "Keel: this processor lacks MSRs, PAE, FXSAVE or SSE2. An x86-64 processor is needed.", 13, 10, 0
+.loader:    db "Keel: started by a loader that speaks neither Multiboot2 nor PVH. Use GRUB 2's `multiboot2`.", 0
+.long_mode: db "Keel: this processor has no 64-bit mode. An x86-64 processor is needed.", 0
+.floor:     db "Keel: this processor lacks MSRs, PAE, FXSAVE or SSE2. An x86-64 processor is needed.", 0
 
 section .boot.bss nobits alloc write align=4096
 boot_pml4:              resb 4096
