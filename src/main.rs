@@ -5,7 +5,7 @@
 #[cfg(target_os = "none")]
 mod kernel {
     use keel::boot::{self, BootInformation};
-    use keel::drivers::console;
+    use keel::drivers::{acpi, console};
     use keel::{cpu, interrupts, log};
 
     /// Entered once, by asm/boot.asm, on the boot stack with interrupts off.
@@ -17,6 +17,7 @@ mod kernel {
         let boot = boot::collect(loader_magic, information, entry_tsc);
         choose_consoles(boot);
         boot.report();
+        acpi::discover(boot);
         interrupts::init();
         interrupts::timer::init(entry_tsc);
         interrupts::enable();
