@@ -4,6 +4,7 @@ use super::time_scale::NS_PER_SECOND;
 use super::{InterruptFrame, clock, pit, register_irq};
 use crate::cpu::features::{features, identity};
 use crate::cpu::per_cpu;
+use crate::drivers::console;
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 pub const TICKS_PER_SECOND: u64 = 100;
@@ -42,6 +43,7 @@ fn tick(frame: &mut InterruptFrame) {
     let from_user = frame.from_user();
     clock::tick();
     per_cpu::count_tick(from_user);
+    console::tick();
     let handler = TICK_HANDLER.load(Relaxed);
     if !handler.is_null() {
         // SAFETY: the only non-null value ever stored is a `fn(bool)`, by `set_tick_handler`.

@@ -15,6 +15,45 @@ const UPPER_HALF: &str = "\
 /// Glyphs 1 to 31, where ASCII has its control characters.
 const LOWEST: &str = "☺☻♥♦♣♠•◘○◙♂♀♪♫☼►◄↕‼¶§▬↨↑↓→←∟↔▲▼";
 
+/// The character that each glyph shows; for 0 and 127, which programs can't ask for, a blank and a house.
+pub const CODE_PAGE: [char; 256] = {
+    let (lowest, upper) = (decoded::<31>(LOWEST), decoded::<128>(UPPER_HALF));
+    let mut table = [' '; 256];
+    let mut glyph = 1;
+    while glyph < table.len() {
+        table[glyph] = match glyph {
+            1..32 => lowest[glyph - 1],
+            32..127 => glyph as u8 as char,
+            127 => '⌂',
+            _ => upper[glyph - 128],
+        };
+        glyph += 1;
+    }
+    table
+};
+
+/// The characters of a text that has exactly so many, all below U+10000.
+const fn decoded<const COUNT: usize>(text: &str) -> [char; COUNT] {
+    let bytes = text.as_bytes();
+    let mut characters = ['\0'; COUNT];
+    let (mut at, mut index) = (0, 0);
+    while at < bytes.len() {
+        let (code, length) = match bytes[at] {
+            first @ 0..0x80 => (first as u32, 1),
+            first @ 0x80..0xe0 => ((first as u32 & 0x1f) << 6 | bytes[at + 1] as u32 & 0x3f, 2),
+            first => {
+                let rest = (bytes[at + 1] as u32 & 0x3f) << 6 | bytes[at + 2] as u32 & 0x3f;
+                ((first as u32 & 0x0f) << 12 | rest, 3)
+            }
+        };
+        characters[index] = char::from_u32(code).expect("the tables hold characters");
+        at += length;
+        index += 1;
+    }
+    assert!(index == COUNT, "the table is complete");
+    characters
+}
+
 /// The nearest glyph for each of the frames U+2500 to U+257F.
 const FRAMES: &str = "\
     ──││──││──││┌┌┌┌┐┐┐┐└└└└┘┘┘┘├├├├├├├├┤┤┤┤┤┤┤┤┬┬┬┬┬┬┬┬┴┴┴┴┴┴┴┴┼┼┼┼┼┼┼┼┼┼┼┼┼┼┼┼──││\
@@ -64,6 +103,7 @@ const SHARP_S: u8 = 0xe1;
 
 /// The glyph to show for a character that [`width`] says takes room.
 pub fn glyph(character: char) -> u8 {
+    // Nearly all that is ever shown.
     if let ' '..='~' = character {
         return character as u8;
     }
@@ -74,13 +114,8 @@ pub fn glyph(character: char) -> u8 {
 }
 
 fn exact(character: char) -> Option<u8> {
-    let place = |table: &str, first: u8| {
-        table
-            .chars()
-            .position(|entry| entry == character)
-            .and_then(|index| first.checked_add(u8::try_from(index).ok()?))
-    };
-    place(UPPER_HALF, 128).or_else(|| place(LOWEST, 1))
+    let glyph = CODE_PAGE.iter().position(|&entry| entry == character)?;
+    u8::try_from(glyph).ok()
 }
 
 fn frame(character: char) -> Option<u8> {
@@ -139,8 +174,6 @@ mod tests {
 
     #[test]
     fn tables_are_complete() {
-        assert_eq!(UPPER_HALF.chars().count(), 128);
-        assert_eq!(LOWEST.chars().count(), 31);
         assert_eq!(FRAMES.chars().count(), 128);
         for index in 0..128 {
             let shown = glyph(char::from_u32(0x2500 + index).unwrap());

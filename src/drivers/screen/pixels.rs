@@ -4,22 +4,69 @@
 //! large screens each dot of the font becomes a square of several pixels.
 
 use super::cell::{Cell, Rgb, Style, rgb};
+use super::characters::{CODE_PAGE, REPLACEMENT};
 use super::grid::{CELLS_MAX, COLUMNS_MAX, ROWS_MAX};
 use crate::boot::{ColorField, Framebuffer};
 
 const GLYPH_WIDTH: usize = 8;
 const GLYPH_HEIGHT: usize = 16;
-const GLYPHS: usize = 256;
 const UNDERLINE_ROW: usize = 14;
 /// Enough for 8K screens.
 const SCALE_MAX: usize = 4;
 const LINE_BYTES_MAX: usize = GLYPH_WIDTH * SCALE_MAX * 4;
 
-/// Spleen 8x16: its first 256 glyphs are in the order of code page 437. A PSF1 file: after four bytes of header, the glyphs.
-static FONT: &[u8] = spleen_font::FONT_8X16;
+/// Spleen 8x16, a PSF1 file: four bytes of header, the glyphs, and for each glyph the characters it shows.
+const FONT: &[u8] = spleen_font::FONT_8X16;
 const FONT_HEADER_BYTES: usize = 4;
-const _: () = assert!(spleen_font::FONT_8X16.len() >= FONT_HEADER_BYTES + GLYPHS * GLYPH_HEIGHT);
-const _: () = assert!(matches!(spleen_font::FONT_8X16, [0x36, 0x04, _, 16, ..]));
+const FONT_GLYPHS: usize = 512;
+const FONT_CHARACTERS: usize = FONT_HEADER_BYTES + FONT_GLYPHS * GLYPH_HEIGHT;
+/// Ends each glyph's characters.
+const END_OF_GLYPH: u16 = 0xffff;
+const _: () = assert!(matches!(FONT, [0x36, 0x04, 0x03, 16, ..]), "PSF1, 512 glyphs, with their characters, 16 rows");
+
+type Bitmap = [u8; GLYPH_HEIGHT];
+
+/// The glyphs in the order of code page 437. Where Spleen shows no such character there is the replacement's.
+static GLYPHS: [Bitmap; 256] = {
+    let mut glyphs = [[0; GLYPH_HEIGHT]; 256];
+    let mut code = 0;
+    while code < glyphs.len() {
+        let glyph = match spleen_glyph(CODE_PAGE[code]) {
+            Some(glyph) => glyph,
+            None => match spleen_glyph(CODE_PAGE[REPLACEMENT as usize]) {
+                Some(glyph) => glyph,
+                None => panic!("the font has a replacement"),
+            },
+        };
+        let mut row = 0;
+        while row < GLYPH_HEIGHT {
+            glyphs[code][row] = FONT[FONT_HEADER_BYTES + glyph * GLYPH_HEIGHT + row];
+            row += 1;
+        }
+        code += 1;
+    }
+    glyphs
+};
+
+const fn spleen_glyph(character: char) -> Option<usize> {
+    let character = match character {
+        '►' => '>',
+        '◄' => '<',
+        '∟' => '└',
+        other => other,
+    };
+    let (mut at, mut glyph) = (FONT_CHARACTERS, 0);
+    while at + 1 < FONT.len() {
+        let entry = u16::from_le_bytes([FONT[at], FONT[at + 1]]);
+        if entry == END_OF_GLYPH {
+            glyph += 1;
+        } else if entry as u32 == character as u32 {
+            return Some(glyph);
+        }
+        at += 2;
+    }
+    None
+}
 
 pub struct Pixels {
     base: *mut u8,
@@ -93,14 +140,11 @@ impl Pixels {
             let [a, b, c, d] = self.pack(rgb(colour)).to_le_bytes();
             core::array::from_fn(|index| [a, b, c, d][index])
         });
-        let glyph = FONT_HEADER_BYTES + usize::from(cell.glyph) * GLYPH_HEIGHT;
-        for y in 0..GLYPH_HEIGHT {
-            let underlined = cell.style.contains(Style::UNDERLINE) && y == UNDERLINE_ROW;
-            let dots = match cell.glyph {
-                _ if underlined => 0xff,
-                0 => 0,
-                _ => FONT[glyph + y],
-            };
+        let mut bitmap = GLYPHS[usize::from(cell.glyph)];
+        if cell.style.contains(Style::UNDERLINE) {
+            bitmap[UNDERLINE_ROW] = 0xff;
+        }
+        for (y, dots) in bitmap.into_iter().enumerate() {
             let mut line = [0; LINE_BYTES_MAX];
             let (pixels, _) = line.as_chunks_mut::<BYTES>();
             for x in 0..GLYPH_WIDTH {
