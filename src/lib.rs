@@ -16,12 +16,16 @@ pub mod exec;
 pub mod fault_injection;
 pub mod fs;
 pub mod interrupts;
+#[cfg(all(target_os = "none", feature = "kernel-tests"))]
+pub mod kernel_tests;
 pub mod lock;
 pub mod log;
 pub mod memory;
 pub mod panic;
 pub mod random;
 pub mod symbols;
+#[cfg(target_os = "none")]
+pub mod syscall;
 pub mod task;
 pub mod trace;
 

@@ -19,6 +19,8 @@ pub enum Rank {
     Process,
     /// One thread's fields that others may touch.
     Thread,
+    /// A process's actions on signals.
+    SignalActions,
     /// A process's table of open files.
     FileTable,
     /// One open file's position and flags.
@@ -39,6 +41,8 @@ pub enum Rank {
     Futex,
     /// Kernel mappings: stacks, heap.
     KernelMap,
+    /// Signals that were sent and not yet taken.
+    Signals,
     /// The list of threads that wait for one event.
     WaitQueue,
     /// Pending deadlines.

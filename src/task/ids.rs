@@ -46,6 +46,10 @@ impl<T> IdTable<T> {
         chunk.entries.get(id as usize % CHUNK)?.as_ref()
     }
 
+    pub fn get_mut(&mut self, id: u32) -> Option<&mut T> {
+        self.entry_mut(id)?.as_mut()
+    }
+
     /// Takes the next free number. Its entry stays empty until [`Self::set`].
     pub fn reserve(&mut self) -> Result<u32, Errno> {
         let start = self.last.wrapping_add(1);
@@ -61,10 +65,28 @@ impl<T> IdTable<T> {
         Ok(id)
     }
 
+    /// Takes this very number, which another table has given out.
+    pub fn reserve_this(&mut self, id: u32) -> Result<(), Errno> {
+        match self.first_free(id, PID_MAX)? {
+            Some(free) if free == id => {}
+            _ => return Err(Errno::EEXIST),
+        }
+        if let Some(Some(chunk)) = self.chunks.get_mut(id as usize / CHUNK) {
+            chunk.taken |= 1 << (id as usize % CHUNK);
+        }
+        self.used = self.used.saturating_add(1);
+        Ok(())
+    }
+
     /// Fills a reserved number's entry; what stood there before is returned.
     pub fn set(&mut self, id: u32, value: T) -> Option<T> {
         let entry = self.entry_mut(id)?;
         entry.replace(value)
+    }
+
+    /// Empties the entry; the number stays taken.
+    pub fn clear(&mut self, id: u32) -> Option<T> {
+        self.entry_mut(id)?.take()
     }
 
     /// Empties the entry and gives the number back.

@@ -1,5 +1,69 @@
-//! Threads and processes.
+//! Threads and processes: what runs, what waits, and who is whose child.
+//!
+//! - [`thread`], [`process`]: the two structures. [`family`], [`ids`]: how they are found, and who waits for whom.
+//! - [`scheduler`], [`ready_queue`]: whose turn it is. [`switch`]: the hand-over (core story 4).
+//! - [`wait_queue`], [`timers`], [`deadlines`], [`futex`]: waiting.
+//! - [`fork`], [`exit`]: how they come and go. [`signal`]: what interrupts them. [`user_return`]: the way out.
+
 pub mod credentials;
 pub mod deadlines;
+pub mod family;
 pub mod ids;
+pub mod limits;
 pub mod ready_queue;
+
+macro_rules! on_the_machine {
+    ($($module:ident),*) => { $(#[cfg(target_os = "none")] pub mod $module;)* };
+}
+
+on_the_machine!(exit, fork, futex, init, kernel_thread, process, scheduler, signal, switch, thread, timers, user_return, wait_queue);
+
+#[cfg(target_os = "none")]
+pub use running::{Current, current, current_raw};
+#[cfg(target_os = "none")]
+pub use thread::Thread;
+
+#[cfg(target_os = "none")]
+mod running {
+    use super::Thread;
+    use crate::cpu::per_cpu;
+    use alloc::sync::Arc;
+    use core::marker::PhantomData;
+    use core::ops::Deref;
+
+    /// The thread that runs this very code. It stays that thread for as long as the value exists, since the value cannot
+    /// be given to another; and it is alive, since it runs.
+    pub struct Current {
+        thread: *const Thread,
+        _stays_here: PhantomData<*const ()>,
+    }
+
+    #[inline(always)]
+    pub fn current() -> Current {
+        Current { thread: current_raw(), _stays_here: PhantomData }
+    }
+
+    #[inline(always)]
+    pub fn current_raw() -> *const Thread {
+        per_cpu::current_thread().cast()
+    }
+
+    impl Deref for Current {
+        type Target = Thread;
+        #[inline(always)]
+        fn deref(&self) -> &Thread {
+            // SAFETY: the CPU holds a counted reference to the thread that it runs, made by `Arc::into_raw`.
+            unsafe { &*self.thread }
+        }
+    }
+
+    impl Current {
+        pub fn to_arc(&self) -> Arc<Thread> {
+            // SAFETY: the pointer came from `Arc::into_raw`, and the CPU's own reference stays.
+            unsafe {
+                Arc::increment_strong_count(self.thread);
+                Arc::from_raw(self.thread)
+            }
+        }
+    }
+}

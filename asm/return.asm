@@ -1,0 +1,113 @@
+; The way back to user mode: from interrupts, from int 0x80, from syscall, and for a thread's first time there.
+;
+; Whatever brought a thread into the kernel, this is where it leaves: what is pending is done first (another thread's turn,
+; signals), then the thread's page table is loaded, then the registers are given back. Nothing between the last check and
+; IRETQ or SYSRET turns interrupts on, so nothing can become pending unseen.
+
+%include "layout.inc"
+
+extern work_before_return               ; src/task/user_return.rs
+extern get_thread_cr3                   ; src/task/switch.rs
+extern page_table_was_loaded            ; src/task/switch.rs
+
+%define RFLAGS_FORBID_SYSRET 0x00010100 ; RF and TF: SYSRET would drop the one and trap at once for the other
+%define USER_RIP_LIMIT_BIT   47         ; a RIP with this bit or a higher one is not a user's
+
+section .text
+
+%macro RESTORE_REGISTERS 0
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop rbp
+    pop rbx
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rax
+    pop rcx
+    pop rdx
+    pop rsi
+    pop rdi
+%endmacro
+
+; Does what is pending, until nothing is. Leaves with interrupts off. On entry RSP = the InterruptFrame.
+%macro SETTLE_PENDING_WORK 0
+%%again:
+    cli
+    mov rax, [gs:PER_CPU_CURRENT_THREAD]
+    cmp dword [rax + THREAD_WORK], 0
+    jne %%work
+    cmp byte [gs:PER_CPU_NEED_RESCHEDULE], 0
+    je %%settled
+%%work:
+    mov rdi, rsp
+    call work_before_return
+    jmp %%again
+%%settled:
+%endmacro
+
+; Leaves by IRETQ, which restores every register: for whatever isn't a plain system call.
+; On entry: RSP = the InterruptFrame of the current thread (top of its kernel stack), GS = kernel's. Does not return.
+global return_to_user
+return_to_user:
+    SETTLE_PENDING_WORK
+    call load_thread_page_table
+    RESTORE_REGISTERS
+    add rsp, 16                         ; vector and error code
+    swapgs
+    iretq
+
+; Leaves by SYSRET where the frame allows it: SYSRET takes RIP from RCX and RFLAGS from R11 (SDM 2B, SYSRET), so those must
+; be what the frame says; a RIP that isn't canonical would fault in kernel mode on Intel. exec, signals and sigreturn change
+; the frame so that it doesn't fit, and go out by IRETQ.
+; On entry: as return_to_user.
+global syscall_return
+syscall_return:
+    SETTLE_PENDING_WORK
+    call load_thread_page_table
+    mov rcx, [rsp + FRAME_RIP]
+    mov r11, [rsp + FRAME_RFLAGS]
+    cmp rcx, [rsp + FRAME_RCX]
+    jne .by_iretq
+    cmp r11, [rsp + FRAME_R11]
+    jne .by_iretq
+    mov rax, rcx
+    shr rax, USER_RIP_LIMIT_BIT
+    jnz .by_iretq
+    test r11d, RFLAGS_FORBID_SYSRET
+    jnz .by_iretq
+    cmp qword [rsp + FRAME_CS], USER_CODE_SELECTOR
+    jne .by_iretq
+    RESTORE_REGISTERS
+    mov rsp, [rsp + FRAME_RSP - FRAME_VECTOR]
+    swapgs
+    o64 sysret
+.by_iretq:
+    RESTORE_REGISTERS
+    add rsp, 16
+    swapgs
+    iretq
+
+; extern "C" fn load_thread_page_table()
+;
+; Makes CR3 what the current thread says (Thread::page_table_frame); writes it only when it differs, since that flushes the
+; TLB. A kernel thread says 0: it needs the upper half only, which is the same in all, so it stays on what is loaded.
+; Called on each way back to user mode and from each switch, interrupts off. Clobbers what a call may.
+global load_thread_page_table
+load_thread_page_table:
+    sub rsp, 8                          ; calls are made with RSP 16-byte aligned
+    call get_thread_cr3
+    test rax, rax
+    jz .keep
+    mov rcx, cr3
+    cmp rax, rcx
+    je .keep
+    mov cr3, rax
+    mov rdi, rax
+    call page_table_was_loaded
+.keep:
+    add rsp, 8
+    ret

@@ -1,0 +1,63 @@
+//! Threads: do they run, wait, wake and end, and leave nothing behind?
+
+use crate::kernel_test;
+use crate::task::{kernel_thread, scheduler, wait_queue};
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+kernel_test! {
+    fn two_threads_take_turns_by_yielding() {
+        static TURNS: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+        extern "C" fn take_turns(own: usize) {
+            for turn in 0..100 {
+                TURNS[own].store(turn + 1, Relaxed);
+                scheduler::yield_now();
+                let other = TURNS[own ^ 1].load(Relaxed);
+                assert!(other.abs_diff(turn + 1) <= 1, "thread {own} is at turn {turn}, the other at {other}");
+            }
+        }
+        let threads = [0, 1].map(|own| kernel_thread::spawn("turns", take_turns, own).expect("a thread"));
+        threads.iter().for_each(|thread| kernel_thread::join(thread));
+    }
+
+    fn a_thousand_threads_run_and_end() {
+        static RAN: AtomicUsize = AtomicUsize::new(0);
+        extern "C" fn run(_: usize) {
+            scheduler::yield_now();
+            RAN.fetch_add(1, Relaxed);
+        }
+        let mut threads = alloc::vec::Vec::new();
+        for _ in 0..1000 {
+            threads.push(kernel_thread::spawn("one of many", run, 0).expect("a thread"));
+        }
+        threads.iter().for_each(|thread| kernel_thread::join(thread));
+        assert_eq!(RAN.load(Relaxed), 1000);
+    }
+
+    fn a_waiter_is_woken_by_the_event_and_not_before() {
+        static EVENT: wait_queue::WaitQueue = wait_queue::WaitQueue::new();
+        static HAPPENED: AtomicUsize = AtomicUsize::new(0);
+        extern "C" fn wait(_: usize) {
+            let seen = EVENT.wait_until(wait_queue::Limits::NONE, || Some(HAPPENED.load(Relaxed)).filter(|n| *n > 0));
+            assert_eq!(seen, Ok(7));
+        }
+        let waiter = kernel_thread::spawn("waiter", wait, 0).expect("a thread");
+        (0..10).for_each(|_| scheduler::yield_now());
+        assert!(!EVENT.is_empty());
+        HAPPENED.store(7, Relaxed);
+        assert!(EVENT.wake_one());
+        kernel_thread::join(&waiter);
+        assert!(EVENT.is_empty());
+    }
+
+    fn a_wait_with_a_time_limit_ends_by_the_clock() {
+        use crate::errno::Errno;
+        use crate::interrupts::clock;
+        let never = wait_queue::WaitQueue::new();
+        let start = clock::now_ns();
+        let deadline = start + 30_000_000;
+        let result = never.wait_until(wait_queue::Limits::until(Some(deadline)), || None::<()>);
+        let waited = clock::now_ns() - start;
+        assert_eq!(result, Err(Errno::ETIMEDOUT));
+        assert!((30_000_000..60_000_000).contains(&waited), "waited {waited} ns");
+    }
+}

@@ -1,0 +1,101 @@
+//! Core story 5: a system call crosses the boundary. asm/syscall_entry.asm and asm/interrupts.asm lead here.
+//!
+//! Both gates, `syscall` and `int 0x80`, take Linux's x86-64 numbers in RAX and arguments in RDI, RSI, RDX, R10, R8, R9, and
+//! give the result in RAX: a value, or minus an errno. The table ([`table`]) says for each number which function does it
+//! and of which types its arguments are; from those types come the conversion and the trace (`trace=syscall`).
+//!
+//! A function here only reads its arguments, asks the module that knows, and stores results: what a call means is told in
+//! src/task, src/memory and src/fs.
+
+pub mod argument;
+pub mod exec;
+pub mod identity;
+pub mod process;
+mod table;
+
+use crate::errno::Errno;
+use crate::interrupts::InterruptFrame;
+use crate::task::{self, Thread};
+use crate::trace::{self, Kind};
+
+/// One system call: what the table holds of it.
+pub struct Entry {
+    pub name: &'static str,
+    /// The names of its arguments, for the trace and for docs/syscalls.md.
+    pub arguments: &'static [&'static str],
+    call: fn(&Thread, &Registers) -> isize,
+}
+
+/// The six argument registers, as they were on entry.
+pub struct Registers([u64; 6]);
+
+/// What a system call can return besides an error.
+pub trait Outcome {
+    fn as_return_value(self) -> isize;
+}
+
+/// Called by both gates with interrupts on. The frame is the current thread's, at the top of its kernel stack; calls that
+/// change the user's registers (execve, rt_sigreturn) reach it through the thread.
+#[unsafe(no_mangle)]
+extern "C" fn syscall_dispatch(frame: *mut InterruptFrame) {
+    // SAFETY: the entry code built the frame and passes its address; nobody else looks at it while this copy is made.
+    let (number, registers) = unsafe {
+        let frame = &*frame;
+        (frame.rax, Registers([frame.rdi, frame.rsi, frame.rdx, frame.r10, frame.r8, frame.r9]))
+    };
+    let thread = task::current();
+    trace::record(Kind::Syscall, number, registers.get(0));
+    let result = match usize::try_from(number).ok().and_then(|number| table::TABLE.get(number)) {
+        Some(Some(entry)) => (entry.call)(&thread, &registers),
+        _ => Errno::ENOSYS.as_return_value(),
+    };
+    // SAFETY: as above; the call that used the frame is over.
+    unsafe { (*frame).rax = result as u64 };
+}
+
+/// The table, for docs and tests: number and entry of every call there is.
+pub fn all() -> impl Iterator<Item = (usize, &'static Entry)> {
+    table::TABLE.iter().enumerate().filter_map(|(number, entry)| Some((number, entry.as_ref()?)))
+}
+
+/// How a trace names a call.
+pub fn name(number: u64) -> Option<&'static str> {
+    let entry = table::TABLE.get(usize::try_from(number).ok()?)?.as_ref()?;
+    Some(entry.name)
+}
+
+impl Registers {
+    #[inline(always)]
+    const fn get(&self, index: usize) -> u64 {
+        self.0[index]
+    }
+}
+
+impl Outcome for () {
+    fn as_return_value(self) -> isize {
+        0
+    }
+}
+
+macro_rules! outcomes {
+    ($($integer:ty),*) => {
+        $(impl Outcome for $integer {
+            #[inline(always)]
+            fn as_return_value(self) -> isize {
+                self as isize
+            }
+        })*
+    };
+}
+
+outcomes!(i32, u32, i64, u64, usize, isize);
+
+impl<T: Outcome> Outcome for Result<T, Errno> {
+    #[inline(always)]
+    fn as_return_value(self) -> isize {
+        match self {
+            Ok(value) => value.as_return_value(),
+            Err(errno) => errno.as_return_value(),
+        }
+    }
+}

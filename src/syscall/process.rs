@@ -1,0 +1,148 @@
+//! Making processes and threads, ending them, and waiting for children.
+
+use crate::errno::Errno;
+use crate::memory::user_access::{self, UserAddress};
+use crate::task::family::{Status, Wanted, Whom};
+use crate::task::fork::{self, CloneFlags, Request};
+use crate::task::{Thread, exit, process, scheduler};
+use core::sync::atomic::Ordering::Relaxed;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+const SIGCHLD: u8 = 17;
+
+const WNOHANG: u32 = 1;
+const WUNTRACED: u32 = 2;
+const WCONTINUED: u32 = 8;
+const WNOTHREAD: u32 = 0x2000_0000;
+const WALL: u32 = 0x4000_0000;
+const WCLONE: u32 = 0x8000_0000;
+
+const ARCH_SET_GS: u32 = 0x1001;
+const ARCH_SET_FS: u32 = 0x1002;
+const ARCH_GET_FS: u32 = 0x1003;
+const ARCH_GET_GS: u32 = 0x1004;
+
+/// getrusage(2)'s structure; what Keel doesn't count is zero, as on Linux.
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ResourceUsage {
+    pub user_time: [i64; 2],
+    pub system_time: [i64; 2],
+    pub peak_resident_kib: i64,
+    pub unused: [i64; 3],
+    pub minor_faults: i64,
+    pub major_faults: i64,
+    pub unused_2: [i64; 6],
+    pub voluntary_switches: i64,
+    pub involuntary_switches: i64,
+}
+
+const _: () = assert!(size_of::<ResourceUsage>() == 144);
+
+pub fn sched_yield(_: &Thread) {
+    scheduler::yield_now();
+}
+
+pub fn fork(thread: &Thread) -> Result<u32, Errno> {
+    fork::clone(thread, &Request { flags: CloneFlags::empty(), exit_signal: SIGCHLD, ..Request::default() })
+}
+
+pub fn vfork(thread: &Thread) -> Result<u32, Errno> {
+    let flags = CloneFlags::VM | CloneFlags::VFORK;
+    fork::clone(thread, &Request { flags, exit_signal: SIGCHLD, ..Request::default() })
+}
+
+pub fn clone(
+    thread: &Thread,
+    flags: u64,
+    stack: u64,
+    parent_tid: UserAddress,
+    child_tid: UserAddress,
+    tls: u64,
+) -> Result<u32, Errno> {
+    let exit_signal = flags as u8;
+    let flags = CloneFlags::from_bits(flags & !0xff).ok_or(Errno::EINVAL)?;
+    fork::clone(thread, &Request { flags, exit_signal, stack, parent_tid, child_tid, tls })
+}
+
+pub fn exit(thread: &Thread, status: i32) {
+    if thread.process.thread_count() == 1 {
+        thread.process.begin_ending(Status::Exited(status as u8));
+    }
+    exit::end_thread()
+}
+
+pub fn exit_group(_: &Thread, status: i32) {
+    exit::end_process(Status::Exited(status as u8))
+}
+
+pub fn wait4(
+    thread: &Thread,
+    pid: i32,
+    status: UserAddress,
+    options: u32,
+    usage: UserAddress,
+) -> Result<u32, Errno> {
+    if options & !(WNOHANG | WUNTRACED | WCONTINUED | WNOTHREAD | WALL | WCLONE) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let whom = match pid {
+        i32::MIN => return Err(Errno::ESRCH),
+        ..-1 => Whom::Group(pid.unsigned_abs()),
+        -1 => Whom::Any,
+        0 => Whom::Group(process::tasks().family.get(thread.process.pid).map_or(0, |member| member.group)),
+        1.. => Whom::Process(pid.unsigned_abs()),
+    };
+    let wanted = Wanted {
+        whom,
+        ended: true,
+        stopped: options & WUNTRACED != 0,
+        continued: options & WCONTINUED != 0,
+        with_sigchld: options & WCLONE == 0 || options & WALL != 0,
+        without_sigchld: options & (WCLONE | WALL) != 0,
+    };
+    let Some((child, news)) = exit::wait(&wanted, options & WNOHANG != 0, true)? else { return Ok(0) };
+    if !status.is_null() {
+        user_access::write_value(status, &news.as_wait_status())?;
+    }
+    if !usage.is_null() {
+        user_access::write_value(usage, &usage_of_child(&child))?;
+    }
+    Ok(child.pid)
+}
+
+pub fn usage_of_child(child: &process::Process) -> ResourceUsage {
+    let times = &child.times;
+    ResourceUsage {
+        user_time: as_timeval(times.ended_user.load(Relaxed) + times.children_user.load(Relaxed)),
+        system_time: as_timeval(times.ended_system.load(Relaxed) + times.children_system.load(Relaxed)),
+        ..ResourceUsage::default()
+    }
+}
+
+/// Seconds and microseconds.
+pub fn as_timeval(ns: u64) -> [i64; 2] {
+    [(ns / 1_000_000_000) as i64, (ns % 1_000_000_000 / 1_000) as i64]
+}
+
+pub fn set_tid_address(thread: &Thread, address: UserAddress) -> u32 {
+    thread.clear_child_tid.store(address.as_u64(), Relaxed);
+    thread.tid
+}
+
+pub fn arch_prctl(thread: &Thread, code: u32, address: u64) -> Result<(), Errno> {
+    match code {
+        ARCH_SET_FS | ARCH_SET_GS if address >= user_access::USER_END => Err(Errno::EPERM),
+        ARCH_SET_FS => {
+            thread.set_own_segment_bases(address, thread.gs_base());
+            Ok(())
+        }
+        ARCH_SET_GS => {
+            thread.set_own_segment_bases(thread.fs_base(), address);
+            Ok(())
+        }
+        ARCH_GET_FS => user_access::write_value(UserAddress::new(address), &thread.fs_base()),
+        ARCH_GET_GS => user_access::write_value(UserAddress::new(address), &thread.gs_base()),
+        _ => Err(Errno::EINVAL),
+    }
+}

@@ -1,0 +1,162 @@
+//! How threads and processes end, and how a parent learns of it.
+//!
+//! A thread ends on its own kernel stack; a process when its last thread does. Then its memory, files and everything else
+//! are given back at once; only its id and status stay until the parent has asked (a zombie).
+
+use super::family::{Status, Wanted};
+use super::process::{INIT_PID, Process, tasks};
+use super::scheduler::{self, State};
+use super::thread::{Thread, Work};
+use super::wait_queue::Limits;
+use super::{current, signal};
+use crate::errno::Errno;
+use crate::memory::user_access::{self, UserAddress};
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering::Relaxed;
+
+/// exit_group: all threads of the current process end, and it with this status. The first to call this decides.
+pub fn end_process(status: Status) -> ! {
+    let thread = current();
+    let process = thread.process.clone();
+    process.begin_ending(status);
+    end_other_threads(&process, &thread);
+    drop(process);
+    end_thread()
+}
+
+/// Tells every thread of the process but `except` to end as soon as it would return to user mode.
+pub fn end_other_threads(process: &Process, except: &Thread) {
+    for thread in process.threads().iter().filter(|thread| thread.tid != except.tid) {
+        thread.add_work(Work::END);
+        scheduler::wake(thread, |state| state == State::Waiting as u8 || state == State::Stopped as u8);
+    }
+}
+
+/// The current thread ends. If it is the last one, so does its process, with the status that was set or with that of `exit`.
+pub fn end_thread() -> ! {
+    let thread = current();
+    let process = thread.process.clone();
+    tell_joiners(&thread);
+    let left = process.remove_thread(&thread);
+    process.times.add_ended_thread(&thread);
+    if left == 0 {
+        end_last_thread(&process);
+    } else {
+        process.threads_changed.wake_all();
+    }
+    forget_thread(&thread, thread.tid != process.pid);
+    drop(process);
+    leave_for_good()
+}
+
+/// The end of a kernel thread, which has no process of its own.
+pub fn end_kernel_thread() -> ! {
+    let thread = current();
+    forget_thread(&thread, true);
+    leave_for_good()
+}
+
+/// From here on the thread isn't found by its id any more. The id of a process's first thread is the process's, and stays
+/// taken until its status has been asked for.
+fn forget_thread(thread: &Thread, id_is_free: bool) {
+    let removed = {
+        let mut tasks = tasks();
+        if id_is_free { tasks.threads.release(thread.tid) } else { tasks.threads.clear(thread.tid) }
+    };
+    drop(removed);
+}
+
+fn leave_for_good() -> ! {
+    {
+        let _interrupts = crate::lock::InterruptsOff::new();
+        let thread = current();
+        thread.schedule.state.store(State::Ended as u8, Relaxed);
+        thread.ended.wake_all();
+        scheduler::schedule();
+    }
+    unreachable!("a thread that ended got the CPU")
+}
+
+/// What a program asked for with set_tid_address (pthread_join waits for it), and what robust futexes promise.
+fn tell_joiners(thread: &Thread) {
+    super::futex::release_robust_list(thread);
+    let address = thread.clear_child_tid.swap(0, Relaxed);
+    if address != 0 && user_access::write_value(UserAddress::new(address), &0u32).is_ok() {
+        super::futex::wake_address(UserAddress::new(address), 1);
+    }
+}
+
+fn end_last_thread(process: &Arc<Process>) {
+    let status = process.ending_status();
+    give_back_memory(process);
+    drop(process.replace_files(None));
+    drop(process.replace_fs_context(None));
+    if process.pid == INIT_PID {
+        super::init::ended(status);
+    }
+    let parent = {
+        let mut tasks = tasks();
+        let heir_has_news = tasks.family.end(process.pid, status, INIT_PID);
+        if heir_has_news && let Some(init) = tasks.family.get(INIT_PID) {
+            init.value.children_changed.wake_all();
+        }
+        tasks.family.get(process.pid).and_then(|member| {
+            let parent = tasks.family.get(member.parent)?.value.clone();
+            Some((parent, member.exit_signal))
+        })
+    };
+    let Some((parent, exit_signal)) = parent else { return };
+    let reap_at_once = signal::tell_parent_of_end(&parent, process, exit_signal, status);
+    if reap_at_once {
+        reap(&parent, process.pid);
+    }
+    parent.children_changed.wake_all();
+}
+
+/// Also what ends a vfork: the parent may go on with its memory.
+pub fn give_back_memory(process: &Process) {
+    super::current().set_page_table_frame(crate::memory::kernel_page_table());
+    // Dropping an address space that CR3 still holds puts the kernel's own in its place first.
+    drop(process.replace_address_space(None));
+    process.return_borrowed_address_space();
+}
+
+/// wait4 and waitid: the first child with wanted news. `consume` says whether a zombie is removed (not with WNOWAIT). None:
+/// with WNOHANG, when there is no news.
+pub fn wait(wanted: &Wanted, no_hang: bool, consume: bool) -> Result<Option<(Arc<Process>, Status)>, Errno> {
+    let process = current().process.clone();
+    let look = || match tasks().family.find_news(process.pid, wanted) {
+        Ok(None) => None,
+        Ok(Some((pid, status))) => Some(Ok((pid, status))),
+        Err(errno) => Some(Err(errno)),
+    };
+    let (pid, status) = match look() {
+        Some(news) => news?,
+        None if no_hang => return Ok(None),
+        None => process
+            .children_changed
+            .wait_until(Limits::INTERRUPTIBLE, look)
+            .map_err(|_| Errno::ERESTARTSYS)??,
+    };
+    let child = super::process::find_process(pid).ok_or(Errno::ECHILD)?;
+    if consume {
+        match status {
+            Status::Exited(_) | Status::Killed { .. } => reap(&process, pid),
+            Status::Stopped { .. } | Status::Continued => tasks().family.take_report(pid),
+        }
+    }
+    Ok(Some((child, status)))
+}
+
+/// Forgets a process whose end has been told, and books its times to its parent.
+fn reap(parent: &Process, pid: u32) {
+    let removed = {
+        let mut tasks = tasks();
+        tasks.threads.release(pid);
+        tasks.family.remove(pid)
+    };
+    if let Some(child) = &removed {
+        parent.times.add_child(&child.times);
+    }
+    drop(removed);
+}

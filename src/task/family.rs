@@ -1,0 +1,353 @@
+//! Who is whose parent, in which group and session, and what has become of whom: the process tree, over plain numbers.
+//!
+//! A process's children are a list that runs through their entries, so that birth, death and adoption cost no allocation,
+//! and a wait looks only at the caller's own children. The entry of a process that has ended stays until its parent has
+//! asked for its status.
+
+use super::ids::IdTable;
+use crate::errno::Errno;
+
+/// What wait4 reports, in the form in which it stores it (wait(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Exited(u8),
+    Killed { signal: u8, core_dumped: bool },
+    Stopped { signal: u8 },
+    Continued,
+}
+
+impl Status {
+    pub const fn as_wait_status(self) -> i32 {
+        match self {
+            Self::Exited(code) => (code as i32) << 8,
+            Self::Killed { signal, core_dumped } => signal as i32 | if core_dumped { 0x80 } else { 0 },
+            Self::Stopped { signal } => (signal as i32) << 8 | 0x7f,
+            Self::Continued => 0xffff,
+        }
+    }
+}
+
+/// One process's place in the tree; `T` is whatever else is kept of it.
+pub struct Member<T> {
+    pub parent: u32,
+    pub group: u32,
+    pub session: u32,
+    pub value: T,
+    first_child: u32,
+    next_sibling: u32,
+    previous_sibling: u32,
+    /// Once it has ended: how.
+    ended: Option<Status>,
+    /// A stop or a continuation that the parent hasn't been told yet.
+    unreported: Option<Status>,
+    /// What the parent gets when it ends (clone's low byte). Not SIGCHLD: only a wait with __WCLONE or __WALL sees it.
+    pub exit_signal: u8,
+    /// It has called execve since it was made: its group can't be set by its parent any more.
+    pub has_executed: bool,
+}
+
+pub struct Family<T> {
+    members: IdTable<Member<T>>,
+}
+
+/// Whom a wait is for (waitpid's first argument).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whom {
+    Any,
+    Process(u32),
+    Group(u32),
+}
+
+/// Which children and which news a wait is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    pub whom: Whom,
+    pub ended: bool,
+    pub stopped: bool,
+    pub continued: bool,
+    /// __WCLONE and __WALL: children by whether they end with SIGCHLD.
+    pub with_sigchld: bool,
+    pub without_sigchld: bool,
+}
+
+const SIGCHLD: u8 = 17;
+/// Ids start at 1, so this names nobody.
+const NOBODY: u32 = 0;
+
+impl<T> Family<T> {
+    pub const fn new() -> Self {
+        Self { members: IdTable::new() }
+    }
+
+    /// Room for a process with this id, so that [`Self::insert`] cannot fail.
+    pub fn reserve(&mut self, pid: u32) -> Result<(), Errno> {
+        self.members.reserve_this(pid)
+    }
+
+    /// Gives back what was reserved and not used.
+    pub fn cancel(&mut self, pid: u32) {
+        self.members.release(pid);
+    }
+
+    pub fn get(&self, pid: u32) -> Option<&Member<T>> {
+        self.members.get(pid)
+    }
+
+    pub fn get_mut(&mut self, pid: u32) -> Option<&mut Member<T>> {
+        self.members.get_mut(pid)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Member<T>)> {
+        self.members.iter()
+    }
+
+    /// Adds a process under a reserved id. Group and session are its parent's.
+    pub fn insert(&mut self, pid: u32, parent: u32, exit_signal: u8, value: T) {
+        let (group, session) = self.get(parent).map_or((pid, pid), |parent| (parent.group, parent.session));
+        let member = Member {
+            parent: NOBODY,
+            group,
+            session,
+            value,
+            first_child: NOBODY,
+            next_sibling: NOBODY,
+            previous_sibling: NOBODY,
+            ended: None,
+            unreported: None,
+            exit_signal,
+            has_executed: false,
+        };
+        self.members.set(pid, member);
+        self.link(pid, parent);
+    }
+
+    /// Notes that a process has ended. Its children become `heir`'s; true if one of those has ended already, so that the
+    /// heir has something to wait for.
+    pub fn end(&mut self, pid: u32, status: Status, heir: u32) -> bool {
+        if let Some(member) = self.get_mut(pid) {
+            member.ended = Some(status);
+            member.unreported = None;
+        }
+        let mut any_ended = false;
+        while let Some(child) = self.get(pid).map(|member| member.first_child).filter(|child| *child != NOBODY) {
+            self.unlink(child);
+            self.link(child, heir);
+            if let Some(child) = self.get_mut(child) {
+                child.exit_signal = SIGCHLD;
+                any_ended |= child.ended.is_some();
+            }
+        }
+        any_ended
+    }
+
+    pub fn has_ended(&self, pid: u32) -> bool {
+        self.get(pid).is_none_or(|member| member.ended.is_some())
+    }
+
+    /// A stop or a continuation, for the parent's next wait.
+    pub fn report(&mut self, pid: u32, status: Status) {
+        if let Some(member) = self.get_mut(pid).filter(|member| member.ended.is_none()) {
+            member.unreported = Some(status);
+        }
+    }
+
+    /// News for `parent`: a child that is wanted, and what became of it. `Ok(None)`: none yet. ECHILD: nobody it could come
+    /// from. Nothing is used up: see [`Self::take_report`] and [`Self::remove`].
+    pub fn find_news(&self, parent: u32, wanted: &Wanted) -> Result<Option<(u32, Status)>, Errno> {
+        let mut anybody = false;
+        let mut child = self.get(parent).map_or(NOBODY, |member| member.first_child);
+        while let Some(member) = self.get(child) {
+            if wanted.concerns(child, member) {
+                anybody = true;
+                if let Some(status) = member.news(wanted) {
+                    return Ok(Some((child, status)));
+                }
+            }
+            child = member.next_sibling;
+        }
+        if anybody { Ok(None) } else { Err(Errno::ECHILD) }
+    }
+
+    /// A stop or continuation has been told.
+    pub fn take_report(&mut self, pid: u32) {
+        if let Some(member) = self.get_mut(pid) {
+            member.unreported = None;
+        }
+    }
+
+    /// Forgets a process whose end has been told; its id is free again.
+    pub fn remove(&mut self, pid: u32) -> Option<T> {
+        self.unlink(pid);
+        self.members.release(pid).map(|member| member.value)
+    }
+
+    /// A group whose members have no parent in the same session but outside the group: nobody would ever continue it.
+    pub fn is_orphaned(&self, group: u32) -> bool {
+        !self.iter().any(|(_, member)| {
+            member.group == group
+                && member.ended.is_none()
+                && self.get(member.parent).is_some_and(|p| p.group != group && p.session == member.session)
+        })
+    }
+
+    /// Newest first, as the children were born.
+    pub fn children(&self, parent: u32) -> impl Iterator<Item = u32> + '_ {
+        let first = self.get(parent).map_or(NOBODY, |member| member.first_child);
+        core::iter::successors(Some(first).filter(|pid| *pid != NOBODY), |pid| {
+            self.get(*pid).map(|member| member.next_sibling).filter(|next| *next != NOBODY)
+        })
+    }
+
+    fn link(&mut self, pid: u32, parent: u32) {
+        let Some(first) = self.get_mut(parent).map(|member| core::mem::replace(&mut member.first_child, pid)) else {
+            return;
+        };
+        if let Some(sibling) = self.get_mut(first) {
+            sibling.previous_sibling = pid;
+        }
+        if let Some(member) = self.get_mut(pid) {
+            member.parent = parent;
+            member.next_sibling = first;
+            member.previous_sibling = NOBODY;
+        }
+    }
+
+    fn unlink(&mut self, pid: u32) {
+        let Some(member) = self.get(pid) else { return };
+        let (parent, previous, next) = (member.parent, member.previous_sibling, member.next_sibling);
+        match self.get_mut(previous) {
+            Some(previous) => previous.next_sibling = next,
+            None => {
+                if let Some(parent) = self.get_mut(parent) {
+                    parent.first_child = next;
+                }
+            }
+        }
+        if let Some(next) = self.get_mut(next) {
+            next.previous_sibling = previous;
+        }
+    }
+}
+
+impl<T> Default for Family<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Member<T> {
+    pub fn ended(&self) -> Option<Status> {
+        self.ended
+    }
+
+    fn news(&self, wanted: &Wanted) -> Option<Status> {
+        match (self.ended, self.unreported) {
+            (Some(status), _) => Some(status).filter(|_| wanted.ended),
+            (None, Some(status @ Status::Stopped { .. })) => Some(status).filter(|_| wanted.stopped),
+            (None, Some(status)) => Some(status).filter(|_| wanted.continued),
+            (None, None) => None,
+        }
+    }
+}
+
+impl Wanted {
+    fn concerns<T>(&self, pid: u32, member: &Member<T>) -> bool {
+        let by_name = match self.whom {
+            Whom::Any => true,
+            Whom::Process(wanted) => wanted == pid,
+            Whom::Group(group) => member.group == group,
+        };
+        let by_signal = if member.exit_signal == SIGCHLD { self.with_sigchld } else { self.without_sigchld };
+        by_name && by_signal
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANY: Wanted = Wanted {
+        whom: Whom::Any,
+        ended: true,
+        stopped: true,
+        continued: true,
+        with_sigchld: true,
+        without_sigchld: false,
+    };
+
+    /// Process 1 with children 2, 3 and 4.
+    fn family() -> Family<()> {
+        let mut family = Family::new();
+        for (pid, parent) in [(1, 0), (2, 1), (3, 1), (4, 1)] {
+            family.reserve(pid).unwrap();
+            family.insert(pid, parent, SIGCHLD, ());
+        }
+        family
+    }
+
+    #[test]
+    fn who_has_no_children_has_nobody_to_wait_for() {
+        assert_eq!(family().find_news(2, &ANY), Err(Errno::ECHILD));
+    }
+
+    #[test]
+    fn an_end_is_told_until_the_child_is_removed() {
+        let mut family = family();
+        assert_eq!(family.find_news(1, &ANY), Ok(None));
+        family.end(3, Status::Exited(7), 1);
+        assert_eq!(family.find_news(1, &ANY), Ok(Some((3, Status::Exited(7)))));
+        family.remove(3);
+        assert_eq!(family.find_news(1, &ANY), Ok(None));
+        assert_eq!(family.children(1).collect::<Vec<_>>(), [4, 2]);
+    }
+
+    #[test]
+    fn a_wait_for_one_process_or_group_sees_no_other() {
+        let mut family = family();
+        family.get_mut(2).unwrap().group = 2;
+        family.end(3, Status::Exited(0), 1);
+        assert_eq!(family.find_news(1, &Wanted { whom: Whom::Process(2), ..ANY }), Ok(None));
+        assert_eq!(family.find_news(1, &Wanted { whom: Whom::Group(2), ..ANY }), Ok(None));
+        assert_eq!(family.find_news(1, &Wanted { whom: Whom::Process(9), ..ANY }), Err(Errno::ECHILD));
+        assert_eq!(family.find_news(1, &Wanted { with_sigchld: false, without_sigchld: true, ..ANY }), Err(Errno::ECHILD));
+    }
+
+    #[test]
+    fn orphans_become_the_heirs_children_ended_ones_too() {
+        let mut family = family();
+        let grandchild = 5;
+        family.reserve(grandchild).unwrap();
+        family.insert(grandchild, 2, 0, ());
+        assert!(!family.end(grandchild, Status::Exited(1), 1));
+        assert!(family.end(2, Status::Killed { signal: 9, core_dumped: false }, 1));
+        assert_eq!(family.get(grandchild).unwrap().parent, 1);
+        assert_eq!(family.children(1).count(), 4);
+    }
+
+    #[test]
+    fn a_stop_is_told_once_and_only_to_who_asks() {
+        let mut family = family();
+        family.report(4, Status::Stopped { signal: 20 });
+        assert_eq!(family.find_news(1, &Wanted { stopped: false, ..ANY }), Ok(None));
+        assert_eq!(family.find_news(1, &ANY), Ok(Some((4, Status::Stopped { signal: 20 }))));
+        family.take_report(4);
+        assert_eq!(family.find_news(1, &ANY), Ok(None));
+    }
+
+    #[test]
+    fn statuses_are_stored_as_linux_does() {
+        assert_eq!(Status::Exited(3).as_wait_status(), 0x300);
+        assert_eq!(Status::Killed { signal: 11, core_dumped: true }.as_wait_status(), 0x8b);
+        assert_eq!(Status::Stopped { signal: 19 }.as_wait_status(), 0x137f);
+        assert_eq!(Status::Continued.as_wait_status(), 0xffff);
+    }
+
+    #[test]
+    fn a_group_is_orphaned_when_no_parent_outside_it_shares_its_session() {
+        let mut family = family();
+        family.get_mut(2).unwrap().group = 2;
+        assert!(!family.is_orphaned(2));
+        family.get_mut(2).unwrap().session = 2;
+        assert!(family.is_orphaned(2));
+    }
+}

@@ -1,0 +1,213 @@
+//! New processes and threads: fork, vfork, clone, clone3 are one operation that says what is shared (clone(2)).
+//!
+//! Everything that can fail comes before the new thread can be seen by anybody; so a failure leaves nothing behind.
+
+use super::process::{Parts, Process, tasks};
+use super::switch::{self, Start};
+use super::thread::Thread;
+use super::wait_queue::Limits as WaitLimits;
+use super::scheduler;
+use crate::cpu::fpu::FpuState;
+use crate::errno::Errno;
+use crate::lock::{Lock, Rank};
+use crate::memory::user_access::{self, UserAddress};
+use alloc::sync::Arc;
+use bitflags::bitflags;
+use core::sync::atomic::Ordering::Relaxed;
+
+bitflags! {
+    /// clone's flags, but for its low byte.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct CloneFlags: u64 {
+        const VM = 0x100;
+        const FS = 0x200;
+        const FILES = 0x400;
+        const SIGHAND = 0x800;
+        const PTRACE = 0x2000;
+        const VFORK = 0x4000;
+        const PARENT = 0x8000;
+        const THREAD = 0x1_0000;
+        const SYSVSEM = 0x4_0000;
+        const SETTLS = 0x8_0000;
+        const PARENT_SETTID = 0x10_0000;
+        const CHILD_CLEARTID = 0x20_0000;
+        const DETACHED = 0x40_0000;
+        const UNTRACED = 0x80_0000;
+        const CHILD_SETTID = 0x100_0000;
+        const IO = 0x8000_0000;
+        const CLEAR_SIGHAND = 0x1_0000_0000;
+    }
+}
+
+/// What clone and clone3 ask for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Request {
+    pub flags: CloneFlags,
+    pub exit_signal: u8,
+    /// The child's RSP; 0: as the parent's.
+    pub stack: u64,
+    pub parent_tid: UserAddress,
+    pub child_tid: UserAddress,
+    pub tls: u64,
+}
+
+/// Makes the new thread and starts it; returns its id. With VFORK, once it has called execve or ended.
+pub fn clone(parent: &Thread, request: &Request) -> Result<u32, Errno> {
+    check(request)?;
+    let flags = request.flags;
+    let tid = NewId::reserve(!flags.contains(CloneFlags::THREAD))?;
+    let process = match flags.contains(CloneFlags::THREAD) {
+        true => parent.process.clone(),
+        false => new_process(parent, flags, tid.0)?,
+    };
+    let thread = new_thread(parent, &process, request, tid.0)?;
+    if flags.contains(CloneFlags::PARENT_SETTID) {
+        user_access::write_value(request.parent_tid, &tid.0)?;
+    }
+    process.add_thread(thread.clone())?;
+    let tid = announce(parent, &thread, request, tid);
+    scheduler::start(thread);
+    if flags.contains(CloneFlags::VFORK) {
+        process.address_space_returned.wait_until(WaitLimits::NONE, || {
+            (!process.borrows_address_space.load(Relaxed)).then_some(())
+        })?;
+    }
+    Ok(tid)
+}
+
+/// The combinations that clone(2) calls invalid.
+fn check(request: &Request) -> Result<(), Errno> {
+    let flags = request.flags;
+    let shared = CloneFlags::VM | CloneFlags::SIGHAND;
+    let invalid = flags.contains(CloneFlags::SIGHAND) && !flags.contains(CloneFlags::VM)
+        || flags.contains(CloneFlags::THREAD) && !flags.contains(shared)
+        || flags.contains(CloneFlags::SIGHAND | CloneFlags::CLEAR_SIGHAND)
+        || request.exit_signal > 64;
+    // Threads of one process share all of it in Keel; Linux lets them have files and directories of their own.
+    let unsupported = flags.contains(CloneFlags::THREAD) && !flags.contains(CloneFlags::FS | CloneFlags::FILES);
+    let bad_tls = flags.contains(CloneFlags::SETTLS) && request.tls >= user_access::USER_END;
+    if bad_tls {
+        return Err(Errno::EPERM);
+    }
+    if invalid || unsupported { Err(Errno::EINVAL) } else { Ok(()) }
+}
+
+/// A reserved id, given back unless the thread it is for comes to be.
+struct NewId(u32, bool);
+
+impl NewId {
+    fn reserve(with_process: bool) -> Result<Self, Errno> {
+        let mut tasks = tasks();
+        let id = tasks.threads.reserve()?;
+        if with_process && let Err(errno) = tasks.family.reserve(id) {
+            tasks.threads.release(id);
+            return Err(errno);
+        }
+        Ok(Self(id, with_process))
+    }
+
+    fn keep(self) -> u32 {
+        let id = self.0;
+        core::mem::forget(self);
+        id
+    }
+}
+
+impl Drop for NewId {
+    fn drop(&mut self) {
+        let mut tasks = tasks();
+        if self.1 {
+            tasks.family.cancel(self.0);
+        }
+        tasks.threads.release(self.0);
+    }
+}
+
+/// A process that shares with its parent what the flags say, and has copies of the rest.
+fn new_process(parent: &Thread, flags: CloneFlags, pid: u32) -> Result<Arc<Process>, Errno> {
+    let from = &parent.process;
+    let address_space = from.address_space().ok_or(Errno::ESRCH)?;
+    let address_space = match flags.contains(CloneFlags::VM) {
+        true => address_space,
+        false => {
+            let copy = address_space.lock().clone_for_fork()?;
+            Arc::try_new(Lock::new(Rank::AddressSpace, copy)).map_err(|_| Errno::ENOMEM)?
+        }
+    };
+    let files = from.files()?;
+    let files = match flags.contains(CloneFlags::FILES) {
+        true => files,
+        false => {
+            let copy = files.lock().duplicate()?;
+            Arc::try_new(Lock::new(Rank::FileTable, copy)).map_err(|_| Errno::ENOMEM)?
+        }
+    };
+    let fs_context = from.fs_context()?;
+    let fs_context = match flags.contains(CloneFlags::FS) {
+        true => fs_context,
+        false => {
+            let copy = fs_context.lock().clone();
+            Arc::try_new(Lock::new(Rank::FileTable, copy)).map_err(|_| Errno::ENOMEM)?
+        }
+    };
+    let limits = from.limits.lock().clone();
+    let parts = Parts {
+        address_space: Some(address_space),
+        files: Some(files),
+        fs_context: Some(fs_context),
+        credentials: from.credentials(),
+        limits,
+        signals: from.signals.for_child(flags)?,
+    };
+    let process = Process::new(pid, parts)?;
+    process.personality.store(from.personality.load(Relaxed), Relaxed);
+    process.borrows_address_space.store(flags.contains(CloneFlags::VFORK), Relaxed);
+    Ok(process)
+}
+
+/// A thread that goes on where the parent's system call returns, with 0 as its result.
+fn new_thread(parent: &Thread, process: &Arc<Process>, request: &Request, tid: u32) -> Result<Arc<Thread>, Errno> {
+    let thread = Thread::new(tid, process.clone(), Some(FpuState::of_current()?))?;
+    let page_table = process.with_address_space(|space| space.lock().page_table_frame()).ok_or(Errno::ESRCH)?;
+    thread.set_page_table_frame(page_table.start_address().as_u64());
+    thread.set_name(&parent.name());
+    let fs_base = if request.flags.contains(CloneFlags::SETTLS) { request.tls } else { parent.fs_base() };
+    thread.set_initial_segment_bases(fs_base, parent.gs_base());
+    thread.signals.inherit(&parent.signals, request.flags.contains(CloneFlags::VM));
+    thread.inherit_schedule(parent);
+    if request.flags.contains(CloneFlags::CHILD_CLEARTID) {
+        thread.clear_child_tid.store(request.child_tid.as_u64(), Relaxed);
+    }
+    // SAFETY: the parent is in a system call, so its frame is at rest until that returns.
+    let mut frame = unsafe { *parent.user_frame() };
+    frame.rax = 0;
+    if request.stack != 0 {
+        frame.rsp = request.stack;
+    }
+    switch::prepare_stack(&thread, Start::User(&frame));
+    Ok(thread)
+}
+
+/// Puts the new thread, and its process if it is a new one, into the tables, and stores its id where the flags say.
+/// Nothing here can fail but that store, whose error Linux ignores too.
+fn announce(parent: &Thread, thread: &Arc<Thread>, request: &Request, id: NewId) -> u32 {
+    let tid = id.0;
+    if request.flags.contains(CloneFlags::CHILD_SETTID) {
+        let stored = thread.process.with_address_space(|space| {
+            space.lock().write_bytes(request.child_tid.as_u64(), &tid.to_ne_bytes())
+        });
+        debug_assert!(stored.is_some());
+    }
+    let mut tasks = tasks();
+    tasks.threads.set(tid, thread.clone());
+    if !request.flags.contains(CloneFlags::THREAD) {
+        let parent_pid = match request.flags.contains(CloneFlags::PARENT) {
+            true => tasks.family.get(parent.process.pid).map_or(0, |member| member.parent),
+            false => parent.process.pid,
+        };
+        tasks.family.insert(tid, parent_pid, request.exit_signal, thread.process.clone());
+    }
+    drop(tasks);
+    id.keep()
+}
+

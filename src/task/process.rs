@@ -1,0 +1,237 @@
+//! A process: what its threads share, and the table in which processes and threads are found.
+
+use super::credentials::Credentials;
+use super::family::{Family, Status};
+use super::ids::IdTable;
+use super::limits::Limits;
+use super::signal::ProcessSignals;
+use super::thread::Thread;
+use super::wait_queue::WaitQueue;
+use crate::errno::Errno;
+use crate::fs::{FileTable, FsContext};
+use crate::lock::{Guard, Lock, Rank};
+use crate::memory::AddressSpace;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+pub type SharedAddressSpace = Arc<Lock<AddressSpace>>;
+
+pub struct Process {
+    pub pid: u32,
+    /// What clone can share between processes, each behind a counted reference. None once the process has ended.
+    address_space: Lock<Option<SharedAddressSpace>>,
+    files: Lock<Option<Arc<Lock<FileTable>>>>,
+    fs_context: Lock<Option<Arc<Lock<FsContext>>>>,
+    credentials: Lock<Arc<Credentials>>,
+    pub limits: Lock<Limits>,
+    pub signals: ProcessSignals,
+    threads: Lock<Vec<Arc<Thread>>>,
+    pub times: Times,
+    /// Its children's news: ends, stops, continuations.
+    pub children_changed: WaitQueue,
+    /// Its own threads' ends, for the one that waits for the others (execve).
+    pub threads_changed: WaitQueue,
+    /// Somebody else's address space is in use here (vfork); cleared by execve and by the end.
+    pub borrows_address_space: AtomicBool,
+    /// Those who wait for that: the parent in vfork.
+    pub address_space_returned: WaitQueue,
+    /// Set once all threads are to end (exit_group, a deadly signal): with which status. The first one counts.
+    ending: Lock<Option<Status>>,
+    pub start_time_ns: u64,
+    /// personality(2): ADDR_NO_RANDOMIZE and the like.
+    pub personality: AtomicU64,
+}
+
+/// CPU time of threads that have ended, and of children that have been waited for, in ns.
+#[derive(Default)]
+pub struct Times {
+    pub ended_user: AtomicU64,
+    pub ended_system: AtomicU64,
+    pub children_user: AtomicU64,
+    pub children_system: AtomicU64,
+    /// The largest resident set of a child that was waited for, in pages.
+    pub children_peak_pages: AtomicUsize,
+}
+
+/// What a new process is made of.
+pub struct Parts {
+    pub address_space: Option<SharedAddressSpace>,
+    pub files: Option<Arc<Lock<FileTable>>>,
+    pub fs_context: Option<Arc<Lock<FsContext>>>,
+    pub credentials: Arc<Credentials>,
+    pub limits: Limits,
+    pub signals: ProcessSignals,
+}
+
+/// All processes and threads, by their ids.
+pub struct Tasks {
+    pub threads: IdTable<Arc<Thread>>,
+    pub family: Family<Arc<Process>>,
+}
+
+static TASKS: Lock<Tasks> =
+    Lock::new(Rank::ProcessTree, Tasks { threads: IdTable::new(), family: Family::new() });
+
+pub fn tasks() -> Guard<'static, Tasks> {
+    TASKS.lock()
+}
+
+/// The process that inherits orphans.
+pub const INIT_PID: u32 = 1;
+
+impl Process {
+    pub fn new(pid: u32, parts: Parts) -> Result<Arc<Self>, Errno> {
+        let process = Self {
+            pid,
+            address_space: Lock::new(Rank::Process, parts.address_space),
+            files: Lock::new(Rank::Process, parts.files),
+            fs_context: Lock::new(Rank::Process, parts.fs_context),
+            credentials: Lock::new(Rank::Process, parts.credentials),
+            limits: Lock::new(Rank::Process, parts.limits),
+            signals: parts.signals,
+            threads: Lock::new(Rank::Process, Vec::new()),
+            times: Times::default(),
+            children_changed: WaitQueue::new(),
+            threads_changed: WaitQueue::new(),
+            borrows_address_space: AtomicBool::new(false),
+            address_space_returned: WaitQueue::new(),
+            ending: Lock::new(Rank::Thread, None),
+            start_time_ns: crate::interrupts::clock::now_ns(),
+            personality: AtomicU64::new(0),
+        };
+        Arc::try_new(process).map_err(|_| Errno::ENOMEM)
+    }
+
+    pub fn address_space(&self) -> Option<SharedAddressSpace> {
+        self.address_space.lock().clone()
+    }
+
+    /// As [`Self::address_space`], without another reference: for page faults.
+    #[inline]
+    pub fn with_address_space<R>(&self, use_it: impl FnOnce(&Lock<AddressSpace>) -> R) -> Option<R> {
+        self.address_space.lock().as_deref().map(use_it)
+    }
+
+    /// Puts another address space in the place of the present one, which is returned. Only this process's own thread does
+    /// this, when it is the only one (execve, exit).
+    pub fn replace_address_space(&self, new: Option<SharedAddressSpace>) -> Option<SharedAddressSpace> {
+        core::mem::replace(&mut *self.address_space.lock(), new)
+    }
+
+    /// ESRCH where the process has ended.
+    pub fn files(&self) -> Result<Arc<Lock<FileTable>>, Errno> {
+        self.files.lock().clone().ok_or(Errno::ESRCH)
+    }
+
+    #[inline]
+    pub fn with_files<R>(&self, use_them: impl FnOnce(&mut FileTable) -> Result<R, Errno>) -> Result<R, Errno> {
+        let files = self.files.lock();
+        let mut table = files.as_deref().ok_or(Errno::ESRCH)?.lock();
+        use_them(&mut table)
+    }
+
+    pub fn replace_files(&self, new: Option<Arc<Lock<FileTable>>>) -> Option<Arc<Lock<FileTable>>> {
+        core::mem::replace(&mut *self.files.lock(), new)
+    }
+
+    pub fn fs_context(&self) -> Result<Arc<Lock<FsContext>>, Errno> {
+        self.fs_context.lock().clone().ok_or(Errno::ESRCH)
+    }
+
+    pub fn replace_fs_context(&self, new: Option<Arc<Lock<FsContext>>>) -> Option<Arc<Lock<FsContext>>> {
+        core::mem::replace(&mut *self.fs_context.lock(), new)
+    }
+
+    pub fn credentials(&self) -> Arc<Credentials> {
+        self.credentials.lock().clone()
+    }
+
+    pub fn set_credentials(&self, new: Arc<Credentials>) {
+        let old = core::mem::replace(&mut *self.credentials.lock(), new);
+        drop(old);
+    }
+
+    pub fn threads(&self) -> Guard<'_, Vec<Arc<Thread>>> {
+        self.threads.lock()
+    }
+
+    /// The thread whose id is the process's, or, once that one has ended, any other.
+    pub fn main_thread(&self) -> Option<Arc<Thread>> {
+        let threads = self.threads.lock();
+        threads.iter().find(|thread| thread.tid == self.pid).or_else(|| threads.first()).cloned()
+    }
+
+    pub fn thread_count(&self) -> usize {
+        self.threads.lock().len()
+    }
+
+    /// Adds a thread that is about to start; EAGAIN if the process is ending.
+    pub fn add_thread(&self, thread: Arc<Thread>) -> Result<(), Errno> {
+        let mut threads = self.threads.lock();
+        if self.ending.lock().is_some() {
+            return Err(Errno::EAGAIN);
+        }
+        threads.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        thread.group_index.store(threads.len(), Relaxed);
+        threads.push(thread);
+        Ok(())
+    }
+
+    /// The whole process is to end, with this status unless an earlier one was set.
+    pub fn begin_ending(&self, status: Status) {
+        self.ending.lock().get_or_insert(status);
+    }
+
+    /// With which status it ends. Threads that ended one by one left 0.
+    pub fn ending_status(&self) -> Status {
+        self.ending.lock().unwrap_or(Status::Exited(0))
+    }
+
+    /// vfork's child no longer uses its parent's memory.
+    pub fn return_borrowed_address_space(&self) {
+        if self.borrows_address_space.swap(false, Relaxed) {
+            self.address_space_returned.wake_all();
+        }
+    }
+
+    /// Takes an ended thread out; says how many are left.
+    pub fn remove_thread(&self, thread: &Thread) -> usize {
+        let mut threads = self.threads.lock();
+        let index = thread.group_index.load(Relaxed);
+        if threads.get(index).is_some_and(|found| core::ptr::eq(Arc::as_ptr(found), thread)) {
+            let removed = threads.swap_remove(index);
+            if let Some(moved) = threads.get(index) {
+                moved.group_index.store(index, Relaxed);
+            }
+            let left = threads.len();
+            drop(threads);
+            drop(removed);
+            return left;
+        }
+        threads.len()
+    }
+}
+
+impl Times {
+    /// Books what a thread has used, when it ends.
+    pub fn add_ended_thread(&self, thread: &Thread) {
+        let (user_ns, system_ns) = super::scheduler::split_run_time(thread);
+        self.ended_user.fetch_add(user_ns, Relaxed);
+        self.ended_system.fetch_add(system_ns, Relaxed);
+    }
+
+    /// Books what a child, and its waited-for children, have used, when its status has been asked for.
+    pub fn add_child(&self, child: &Times) {
+        self.children_user.fetch_add(child.ended_user.load(Relaxed) + child.children_user.load(Relaxed), Relaxed);
+        self.children_system.fetch_add(child.ended_system.load(Relaxed) + child.children_system.load(Relaxed), Relaxed);
+    }
+}
+
+pub fn find_process(pid: u32) -> Option<Arc<Process>> {
+    tasks().family.get(pid).map(|member| member.value.clone())
+}
+
+pub fn find_thread(tid: u32) -> Option<Arc<Thread>> {
+    tasks().threads.get(tid).cloned()
+}

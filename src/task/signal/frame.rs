@@ -1,0 +1,284 @@
+//! The frame that a signal handler runs on, and what rt_sigreturn makes of it: Linux's `struct rt_sigframe` for x86-64
+//! (sigreturn(2); System V ABI §3.4.1 for the stack).
+//!
+//! From the top of the stack that is used (the red zone of the interrupted code is left alone):
+//!
+//!   | FPU state, as XSAVE or FXSAVE lays it out; 64-byte aligned |
+//!   | siginfo_t                                                  |
+//!   | ucontext: flags, alternate stack, registers, mask          |
+//!   | address of the restorer: the handler returns there         |  <- RSP on entry, 8 below a multiple of 16
+
+use super::action::{Action, ActionFlags};
+use super::info::{INFO_BYTES, Info};
+use super::numbers::SignalSet;
+use super::state::AlternateStack;
+use crate::cpu::fpu;
+use crate::cpu::gdt;
+use crate::errno::Errno;
+use crate::interrupts::InterruptFrame;
+use crate::memory::user_access::{self, UserAddress};
+use crate::task::thread::Thread;
+use alloc::vec::Vec;
+use core::mem::{offset_of, size_of};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+const RED_ZONE_BYTES: u64 = 128;
+const FPU_ALIGNMENT: u64 = 64;
+
+/// ucontext's uc_flags: the FPU state is in XSAVE's format; SS is valid.
+const UC_FP_XSTATE: u64 = 1;
+const UC_SIGCONTEXT_SS: u64 = 2;
+const UC_STRICT_RESTORE_SS: u64 = 4;
+
+/// How a program sees that the FPU state is XSAVE's: marks in the part of the FXSAVE area that software may use, and
+/// behind the state (Linux: asm/sigcontext.h).
+const XSTATE_MAGIC_1: u32 = 0x4650_5853;
+const XSTATE_MAGIC_2: u32 = 0x4650_5845;
+const SOFTWARE_BYTES_OFFSET: usize = 464;
+
+/// The flags that a program may set by way of a frame: the arithmetic ones, DF, TF, AC, RF.
+const USER_FLAGS: u64 = 0x0005_0dd5;
+const FLAG_ALWAYS_ONE: u64 = 1 << 1;
+const FLAG_INTERRUPTS: u64 = 1 << 9;
+/// Clear when a handler starts: DF, RF, TF.
+const FLAGS_CLEAR_IN_HANDLER: u64 = 1 << 10 | 1 << 16 | 1 << 8;
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct SignalFrame {
+    restorer: u64,
+    context: UserContext,
+    info: [u32; INFO_BYTES / 4],
+}
+
+/// `struct ucontext`.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct UserContext {
+    flags: u64,
+    link: u64,
+    alternate_stack: AlternateStack,
+    registers: SavedContext,
+    mask: u64,
+}
+
+/// `struct sigcontext`.
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct SavedContext {
+    r8: u64,
+    r9: u64,
+    r10: u64,
+    r11: u64,
+    r12: u64,
+    r13: u64,
+    r14: u64,
+    r15: u64,
+    rdi: u64,
+    rsi: u64,
+    rbp: u64,
+    rbx: u64,
+    rdx: u64,
+    rax: u64,
+    rcx: u64,
+    rsp: u64,
+    rip: u64,
+    rflags: u64,
+    cs: u16,
+    gs: u16,
+    fs: u16,
+    ss: u16,
+    error_code: u64,
+    vector: u64,
+    old_mask: u64,
+    cr2: u64,
+    fpu_state: u64,
+    reserved: [u64; 8],
+}
+
+const _: () = assert!(size_of::<SavedContext>() == 256);
+const _: () = assert!(offset_of!(SignalFrame, info) == 8 + 304);
+
+/// Stores the frame and turns the user's registers into those of the handler's start. EFAULT: the stack can't take it.
+pub fn push(
+    thread: &Thread,
+    registers: &mut InterruptFrame,
+    action: &Action,
+    info: &Info,
+    mask_after: SignalSet,
+) -> Result<(), Errno> {
+    if !action.flags().contains(ActionFlags::RESTORER) {
+        return Err(Errno::EFAULT);
+    }
+    let alternate = thread.signals.alternate_stack();
+    let fpu_image = fpu_image(thread)?;
+    let top = stack_for(action, registers.rsp, &alternate)?;
+    let fpu_address = top.checked_sub(fpu_image.len() as u64).ok_or(Errno::EFAULT)? & !(FPU_ALIGNMENT - 1);
+    let below_fpu = fpu_address.checked_sub(size_of::<SignalFrame>() as u64).ok_or(Errno::EFAULT)?;
+    let address = ((below_fpu & !15).checked_sub(8)).ok_or(Errno::EFAULT)?;
+    if alternate.holds(registers.rsp) && !alternate.holds(address) {
+        return Err(Errno::EFAULT);
+    }
+    let mut saved = save_registers(registers);
+    saved.fpu_state = fpu_address;
+    saved.old_mask = mask_after.bits();
+    let extended = if fpu::format().uses_xsave() { UC_FP_XSTATE } else { 0 };
+    let frame = SignalFrame {
+        restorer: action.restorer,
+        context: UserContext {
+            flags: extended | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS,
+            link: 0,
+            alternate_stack: alternate,
+            registers: saved,
+            mask: mask_after.bits(),
+        },
+        info: info.to_words(),
+    };
+    user_access::copy_out(UserAddress::new(fpu_address), &fpu_image)?;
+    user_access::write_value(UserAddress::new(address), &frame)?;
+    if alternate.flags & AlternateStack::AUTO_DISARM != 0 {
+        thread.signals.set_alternate_stack(AlternateStack::NONE);
+    }
+    registers.rip = action.handler;
+    registers.rsp = address;
+    registers.rdi = info.signal.number().into();
+    registers.rsi = address + offset_of!(SignalFrame, info) as u64;
+    registers.rdx = address + offset_of!(SignalFrame, context) as u64;
+    registers.rax = 0;
+    registers.rflags &= !FLAGS_CLEAR_IN_HANDLER;
+    registers.cs = u64::from(gdt::USER_CODE);
+    registers.ss = u64::from(gdt::USER_DATA);
+    Ok(())
+}
+
+/// rt_sigreturn: puts back what the frame below the user's RSP says. EFAULT: it can't be read.
+pub fn pop(thread: &Thread, registers: &mut InterruptFrame) -> Result<(), Errno> {
+    // The handler's return took the restorer's address off the stack.
+    let address = registers.rsp.wrapping_sub(8);
+    let frame: SignalFrame = user_access::read_value(UserAddress::new(address))?;
+    let saved = &frame.context.registers;
+    restore_fpu(thread, saved.fpu_state)?;
+    restore_registers(registers, saved);
+    thread.set_signal_mask(SignalSet::from_bits(frame.context.mask));
+    let stack = frame.context.alternate_stack;
+    if !thread.signals.alternate_stack().holds(registers.rsp) {
+        thread.signals.set_alternate_stack(AlternateStack { flags: stack.flags & !AlternateStack::ON_STACK, ..stack });
+    }
+    Ok(())
+}
+
+/// Where the frame goes: on the alternate stack if the handler wants it and isn't on it already.
+fn stack_for(action: &Action, rsp: u64, alternate: &AlternateStack) -> Result<u64, Errno> {
+    let usable = alternate.flags & AlternateStack::DISABLE == 0 && alternate.size != 0;
+    let on_it_already = alternate.flags & AlternateStack::AUTO_DISARM == 0 && alternate.holds(rsp);
+    if action.flags().contains(ActionFlags::ONSTACK) && usable && !on_it_already {
+        return alternate.base.checked_add(alternate.size).ok_or(Errno::EFAULT);
+    }
+    rsp.checked_sub(RED_ZONE_BYTES).ok_or(Errno::EFAULT)
+}
+
+/// The thread's FPU state with the marks that say how long it is.
+fn fpu_image(thread: &Thread) -> Result<Vec<u8>, Errno> {
+    let mut image = Vec::new();
+    // SAFETY: the thread runs this very code, so nobody else touches its saved state.
+    let Some(state) = (unsafe { &mut *thread.fpu_state() }) else { return Ok(image) };
+    state.save();
+    let bytes = state.bytes();
+    image.try_reserve_exact(bytes.len() + size_of::<u32>()).map_err(|_| Errno::ENOMEM)?;
+    image.extend_from_slice(bytes);
+    if fpu::format().uses_xsave() {
+        image.extend_from_slice(&XSTATE_MAGIC_2.to_ne_bytes());
+        let mut marks = [0u32; 12];
+        marks[0] = XSTATE_MAGIC_1;
+        marks[1] = image.len() as u32;
+        marks[2] = fpu::format().components as u32;
+        marks[3] = (fpu::format().components >> 32) as u32;
+        marks[4] = bytes.len() as u32;
+        if let Some(place) = image.get_mut(SOFTWARE_BYTES_OFFSET..SOFTWARE_BYTES_OFFSET + size_of_val(&marks)) {
+            place.copy_from_slice(marks.as_bytes());
+        }
+    }
+    Ok(image)
+}
+
+/// Loads what the program left there, cleaned of what the CPU would refuse. Null: the initial state, as on Linux.
+fn restore_fpu(thread: &Thread, address: u64) -> Result<(), Errno> {
+    // SAFETY: as in `fpu_image`.
+    let Some(state) = (unsafe { &mut *thread.fpu_state() }) else { return Ok(()) };
+    if address == 0 {
+        state.reset();
+        state.restore();
+        return Ok(());
+    }
+    let mut image = Vec::new();
+    image.try_reserve_exact(state.bytes().len()).map_err(|_| Errno::ENOMEM)?;
+    image.resize(state.bytes().len(), 0);
+    let extended = fpu::format().uses_xsave() && is_extended(address)?;
+    let length = if extended { image.len() } else { fpu::LEGACY_BYTES.min(image.len()) };
+    let image = image.get_mut(..length).ok_or(Errno::EFAULT)?;
+    user_access::copy_in(image, UserAddress::new(address))?;
+    state.set_from_user(image);
+    state.restore();
+    Ok(())
+}
+
+/// Whether the marks that the kernel left are still there.
+fn is_extended(address: u64) -> Result<bool, Errno> {
+    let marks = address.checked_add(SOFTWARE_BYTES_OFFSET as u64).ok_or(Errno::EFAULT)?;
+    let first: u32 = user_access::read_value(UserAddress::new(marks))?;
+    Ok(first == XSTATE_MAGIC_1)
+}
+
+fn save_registers(from: &InterruptFrame) -> SavedContext {
+    SavedContext {
+        r8: from.r8,
+        r9: from.r9,
+        r10: from.r10,
+        r11: from.r11,
+        r12: from.r12,
+        r13: from.r13,
+        r14: from.r14,
+        r15: from.r15,
+        rdi: from.rdi,
+        rsi: from.rsi,
+        rbp: from.rbp,
+        rbx: from.rbx,
+        rdx: from.rdx,
+        rax: from.rax,
+        rcx: from.rcx,
+        rsp: from.rsp,
+        rip: from.rip,
+        rflags: from.rflags,
+        cs: from.cs as u16,
+        ss: from.ss as u16,
+        ..SavedContext::default()
+    }
+}
+
+fn restore_registers(to: &mut InterruptFrame, from: &SavedContext) {
+    *to = InterruptFrame {
+        r8: from.r8,
+        r9: from.r9,
+        r10: from.r10,
+        r11: from.r11,
+        r12: from.r12,
+        r13: from.r13,
+        r14: from.r14,
+        r15: from.r15,
+        rdi: from.rdi,
+        rsi: from.rsi,
+        rbp: from.rbp,
+        rbx: from.rbx,
+        rdx: from.rdx,
+        rax: from.rax,
+        rcx: from.rcx,
+        rsp: from.rsp,
+        rip: from.rip,
+        rflags: from.rflags & USER_FLAGS | FLAG_ALWAYS_ONE | FLAG_INTERRUPTS,
+        cs: gdt::USER_CODE.into(),
+        ss: gdt::USER_DATA.into(),
+        // No system call any more: nothing to restart.
+        vector: 0,
+        error_code: 0,
+    };
+}

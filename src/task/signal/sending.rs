@@ -1,0 +1,162 @@
+//! Sending a signal: noting it, and waking who is to take it.
+
+use super::action::ActionFlags;
+use super::info::{Info, Origin, code};
+use super::numbers::{DefaultAction, Signal, SignalSet};
+use super::stop;
+use crate::errno::Errno;
+use crate::task::family::Status;
+use crate::task::limits::Resource;
+use crate::task::process::{INIT_PID, Process, tasks};
+use crate::task::scheduler::{self, State};
+use crate::task::thread::{Thread, Work};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::Relaxed;
+
+const STOPS: SignalSet =
+    SignalSet::EMPTY.with(Signal::STOP).with(Signal::TSTP).with(Signal::TTIN).with(Signal::TTOU);
+
+/// Whether a wait of the thread is to be cut short.
+pub fn wakes(thread: &Thread) -> bool {
+    thread.work().contains(Work::END) || !deliverable(thread).is_empty()
+}
+
+/// Pending and not blocked.
+fn deliverable(thread: &Thread) -> SignalSet {
+    thread.pending_signals().difference(thread.signals.mask())
+}
+
+/// To the process: one of its threads that doesn't block it takes it. EAGAIN only for a queued real-time signal.
+pub fn send_to_process(process: &Process, info: Info) -> Result<(), Errno> {
+    if !prepare(process, info.signal, None) {
+        return Ok(());
+    }
+    let limit = process.limits.lock().get(Resource::PendingSignals).soft;
+    process.signals.pending.lock().add(info, limit)?;
+    let threads = process.threads();
+    let willing = |thread: &&Arc<Thread>| !thread.signals.mask().contains(info.signal);
+    let waits = |thread: &&Arc<Thread>| thread.schedule.state.load(Relaxed) == State::Waiting as u8;
+    let taker = threads.iter().filter(willing).find(waits).or_else(|| threads.iter().find(willing));
+    // Where all block it, whoever waits for it with sigtimedwait must look.
+    match taker {
+        Some(thread) => notify(thread, info.signal),
+        None => threads.iter().for_each(|thread| notify(thread, info.signal)),
+    }
+    Ok(())
+}
+
+/// To one thread.
+pub fn send_to_thread(thread: &Thread, info: Info) -> Result<(), Errno> {
+    if !prepare(&thread.process, info.signal, Some(thread)) {
+        return Ok(());
+    }
+    let limit = thread.process.limits.lock().get(Resource::PendingSignals).soft;
+    thread.signals.pending.lock().add(info, limit)?;
+    notify(thread, info.signal);
+    Ok(())
+}
+
+/// A fault of the running program: it is taken even if it is blocked or ignored, since the program can't go on.
+pub fn force(thread: &Thread, info: Info) {
+    let blocked = thread.signals.mask().contains(info.signal);
+    thread.process.signals.with(|actions| {
+        if blocked || actions.ignores(info.signal) {
+            actions.reset(info.signal);
+        }
+    });
+    thread.set_signal_mask(thread.signals.mask().without(info.signal));
+    // A standard signal is never refused.
+    let _ = thread.signals.pending.lock().add(info, u64::MAX);
+    thread.add_work(Work::SIGNAL);
+}
+
+/// To every process of a group. ESRCH if it has none; EPERM is the caller's to find out.
+pub fn send_to_group(group: u32, info: Info) -> Result<(), Errno> {
+    let mut members = Vec::new();
+    {
+        let tasks = tasks();
+        for (_, member) in tasks.family.iter().filter(|(_, member)| member.group == group && member.ended().is_none()) {
+            members.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            members.push(member.value.clone());
+        }
+    }
+    if members.is_empty() {
+        return Err(Errno::ESRCH);
+    }
+    members.iter().try_for_each(|process| send_to_process(process, info))
+}
+
+/// Tells the parent that a child has ended; true if the parent doesn't want to be asked for it.
+pub fn tell_parent_of_end(parent: &Process, child: &Process, exit_signal: u8, status: Status) -> bool {
+    let (code, value) = match status {
+        Status::Exited(value) => (code::CHILD_EXITED, value.into()),
+        Status::Killed { signal, core_dumped: true } => (code::CHILD_DUMPED, signal.into()),
+        Status::Killed { signal, .. } => (code::CHILD_KILLED, signal.into()),
+        Status::Stopped { .. } | Status::Continued => return false,
+    };
+    if let Some(signal) = Signal::new(exit_signal.into()) {
+        // A standard signal is never refused, and a real-time one that finds no room is lost, as on Linux.
+        let _ = send_to_process(parent, about_child(signal, child, code, value));
+    }
+    exit_signal == Signal::CHLD.number()
+        && parent.signals.with(|actions| {
+            let action = actions.get(Signal::CHLD);
+            action.is_ignored() || action.flags().contains(ActionFlags::NOCLDWAIT)
+        })
+}
+
+/// What SIGCHLD says about a child.
+pub(super) fn about_child(signal: Signal, child: &Process, code: i32, status: i32) -> Info {
+    const NS_PER_CLOCK_TICK: u64 = 10_000_000;
+    let ticks = |ns: u64| (ns / NS_PER_CLOCK_TICK) as i64;
+    let origin = Origin::Child {
+        pid: child.pid,
+        uid: child.credentials().user.real,
+        status,
+        user_ticks: ticks(child.times.ended_user.load(Relaxed)),
+        system_ticks: ticks(child.times.ended_system.load(Relaxed)),
+    };
+    Info { signal, code, origin }
+}
+
+/// What sending has as an effect of its own, whatever is done about the signal later: SIGCONT continues, and stops and
+/// SIGCONT undo each other. False if the signal need not be noted at all.
+fn prepare(process: &Process, signal: Signal, thread: Option<&Thread>) -> bool {
+    if signal == Signal::CONT {
+        discard(process, STOPS);
+        stop::continue_process(process);
+    } else if STOPS.contains(signal) {
+        discard(process, SignalSet::EMPTY.with(Signal::CONT));
+    }
+    // Init gets only what it has asked for: nobody can kill it.
+    let action = process.signals.with(|actions| actions.disposition(signal));
+    let deadly = matches!(
+        action,
+        super::Disposition::Default(DefaultAction::Terminate | DefaultAction::Core | DefaultAction::Stop)
+    );
+    if process.pid == INIT_PID && deadly {
+        return false;
+    }
+    // An ignored one is dropped, unless it is blocked: by the time it is unblocked it may have a handler.
+    let ignored = process.signals.with(|actions| actions.ignores(signal));
+    let blocked = match thread {
+        Some(thread) => thread.signals.mask().contains(signal),
+        None => process.threads().iter().all(|thread| thread.signals.mask().contains(signal)),
+    };
+    !ignored || blocked
+}
+
+fn discard(process: &Process, signals: SignalSet) {
+    process.signals.pending.lock().discard(signals);
+    for thread in process.threads().iter() {
+        thread.signals.pending.lock().discard(signals);
+    }
+}
+
+/// Makes the thread look. A stopped one wakes for SIGKILL only.
+fn notify(thread: &Thread, signal: Signal) {
+    thread.add_work(Work::SIGNAL);
+    let kills = signal == Signal::KILL;
+    scheduler::wake(thread, |state| state == State::Waiting as u8 || kills && state == State::Stopped as u8);
+}

@@ -1,0 +1,193 @@
+//! What a process and each of its threads keep about signals.
+
+use super::action::Actions;
+use super::info::Info;
+use super::numbers::SignalSet;
+use super::pending::Pending;
+use crate::errno::Errno;
+use crate::lock::{IrqLock, Lock, Rank};
+use crate::task::fork::CloneFlags;
+use crate::task::thread::{Thread, Work};
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// One thread's own signals.
+pub struct ThreadSignals {
+    pub(super) pending: IrqLock<Pending>,
+    mask: AtomicU64,
+    /// The mask to go back to after the handler, for a call that waits with another one (sigsuspend, ppoll). Valid while
+    /// `Work::RESTORE_MASK` is set.
+    saved_mask: AtomicU64,
+    alternate_stack: Lock<AlternateStack>,
+}
+
+/// sigaltstack(2)'s structure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct AlternateStack {
+    pub base: u64,
+    pub flags: u32,
+    pub unused: u32,
+    pub size: u64,
+}
+
+impl AlternateStack {
+    pub const ON_STACK: u32 = 1;
+    pub const DISABLE: u32 = 2;
+    pub const AUTO_DISARM: u32 = 1 << 31;
+    pub const NONE: Self = Self { base: 0, flags: Self::DISABLE, unused: 0, size: 0 };
+
+    /// Whether a stack pointer lies on it.
+    pub const fn holds(&self, stack_pointer: u64) -> bool {
+        stack_pointer > self.base && stack_pointer - self.base <= self.size
+    }
+}
+
+/// What a process's threads share. The actions can be shared between processes, too (CLONE_SIGHAND).
+pub struct ProcessSignals {
+    pub(super) pending: IrqLock<Pending>,
+    actions: Lock<Arc<Lock<Actions>>>,
+    /// A stop signal took effect and no SIGCONT came since.
+    pub(super) stopped: AtomicBool,
+}
+
+impl ThreadSignals {
+    pub const fn new() -> Self {
+        Self {
+            pending: IrqLock::new(Rank::Signals, Pending::new()),
+            mask: AtomicU64::new(0),
+            saved_mask: AtomicU64::new(0),
+            alternate_stack: Lock::new(Rank::Thread, AlternateStack::NONE),
+        }
+    }
+
+    pub fn mask(&self) -> SignalSet {
+        SignalSet::from_bits(self.mask.load(Relaxed))
+    }
+
+    pub fn pending_set(&self) -> SignalSet {
+        self.pending.lock().set()
+    }
+
+    pub fn alternate_stack(&self) -> AlternateStack {
+        *self.alternate_stack.lock()
+    }
+
+    pub fn set_alternate_stack(&self, stack: AlternateStack) {
+        *self.alternate_stack.lock() = stack;
+    }
+
+    /// For a new thread: its parent's mask; and its parent's alternate stack, unless they share their memory.
+    pub fn inherit(&self, parent: &Self, shares_memory: bool) {
+        self.mask.store(parent.mask.load(Relaxed), Relaxed);
+        if !shares_memory {
+            self.set_alternate_stack(parent.alternate_stack());
+        }
+    }
+}
+
+impl Default for ThreadSignals {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Thread {
+    /// What is blocked from here on. Signals that this lets through are taken before the thread returns to user mode.
+    pub fn set_signal_mask(&self, mask: SignalSet) {
+        self.signals.mask.store(mask.without_unblockable().bits(), Relaxed);
+        self.add_work(Work::SIGNAL);
+    }
+
+    /// As [`Self::set_signal_mask`], until the present system call has ended and its handlers, if any, have been set up.
+    pub fn set_signal_mask_for_call(&self, mask: SignalSet) {
+        self.signals.saved_mask.store(self.signals.mask().bits(), Relaxed);
+        self.add_work(Work::RESTORE_MASK);
+        self.set_signal_mask(mask);
+    }
+
+    /// The mask that a handler's frame is to restore: the present one, or the one that the call replaced.
+    pub(super) fn take_mask_to_restore(&self) -> SignalSet {
+        if self.work().contains(Work::RESTORE_MASK) {
+            self.remove_work(Work::RESTORE_MASK);
+            return SignalSet::from_bits(self.signals.saved_mask.load(Relaxed));
+        }
+        self.signals.mask()
+    }
+}
+
+impl ProcessSignals {
+    pub fn new() -> Result<Self, Errno> {
+        Self::with_actions(Actions::new())
+    }
+
+    fn with_actions(actions: Actions) -> Result<Self, Errno> {
+        let actions = Arc::try_new(Lock::new(Rank::SignalActions, actions)).map_err(|_| Errno::ENOMEM)?;
+        Ok(Self::sharing(actions))
+    }
+
+    fn sharing(actions: Arc<Lock<Actions>>) -> Self {
+        Self {
+            pending: IrqLock::new(Rank::Signals, Pending::new()),
+            actions: Lock::new(Rank::Process, actions),
+            stopped: AtomicBool::new(false),
+        }
+    }
+
+    /// For a child: the same actions, shared or copied as the flags say; nothing pending.
+    pub fn for_child(&self, flags: CloneFlags) -> Result<Self, Errno> {
+        if flags.contains(CloneFlags::SIGHAND) {
+            return Ok(Self::sharing(self.actions.lock().clone()));
+        }
+        let actions = match flags.contains(CloneFlags::CLEAR_SIGHAND) {
+            true => self.with(|actions| actions.without_handlers()),
+            false => self.with(|actions| actions.clone()),
+        };
+        Self::with_actions(actions)
+    }
+
+    /// Looks at, or changes, the actions.
+    pub fn with<R>(&self, use_them: impl FnOnce(&mut Actions) -> R) -> R {
+        let actions = self.actions.lock();
+        let mut actions = actions.lock();
+        use_them(&mut actions)
+    }
+
+    /// What execve will put in place of the actions, made while it can still fail.
+    pub fn actions_for_new_image(&self) -> Result<Arc<Lock<Actions>>, Errno> {
+        let actions = self.with(|actions| actions.for_new_image());
+        Arc::try_new(Lock::new(Rank::SignalActions, actions)).map_err(|_| Errno::ENOMEM)
+    }
+
+    pub fn replace_actions(&self, new: Arc<Lock<Actions>>) {
+        let old = core::mem::replace(&mut *self.actions.lock(), new);
+        drop(old);
+    }
+
+    pub fn pending_set(&self) -> SignalSet {
+        self.pending.lock().set()
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Relaxed)
+    }
+}
+
+/// Takes the next signal that the thread doesn't block, its own before the process's.
+pub(super) fn take_next(thread: &Thread, wanted: SignalSet) -> Option<Info> {
+    let own = thread.signals.pending.lock().take(wanted);
+    own.or_else(|| thread.process.signals.pending.lock().take(wanted))
+}
+
+impl Thread {
+    /// For sigtimedwait: takes a pending one of the set, blocked or not.
+    pub fn take_signal(&self, wanted: SignalSet) -> Option<Info> {
+        take_next(self, wanted)
+    }
+
+    /// Pending for this thread, its process's included.
+    pub fn pending_signals(&self) -> SignalSet {
+        self.signals.pending_set().union(self.process.signals.pending_set())
+    }
+}

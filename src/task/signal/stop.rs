@@ -1,0 +1,74 @@
+//! Job control: a process stopped by a signal, until SIGCONT.
+//!
+//! The thread that takes the stop signal marks its process as stopped and tells the parent; every thread of the process
+//! then waits on its way back to user mode.
+
+use super::action::ActionFlags;
+use super::info::code;
+use super::numbers::Signal;
+use super::sending::{about_child, send_to_process};
+use crate::task::family::Status;
+use crate::task::process::{Process, tasks};
+use crate::task::scheduler::{self, State};
+use crate::task::thread::{Thread, Work};
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering::Relaxed;
+
+/// The current thread's process stops because of `signal`.
+pub(super) fn stop_process(thread: &Thread, signal: Signal) {
+    let process = &thread.process;
+    process.signals.stopped.store(true, Relaxed);
+    for other in process.threads().iter() {
+        other.add_work(Work::STOP);
+        scheduler::wake(other, |state| state == State::Waiting as u8);
+    }
+    tell_parent(process, Status::Stopped { signal: signal.number() }, code::CHILD_STOPPED, signal.number().into());
+}
+
+/// SIGCONT was sent, whatever the process does about it.
+pub fn continue_process(process: &Process) {
+    if !process.signals.stopped.swap(false, Relaxed) {
+        return;
+    }
+    for thread in process.threads().iter() {
+        thread.remove_work(Work::STOP);
+        scheduler::wake(thread, |state| state == State::Stopped as u8);
+    }
+    tell_parent(process, Status::Continued, code::CHILD_CONTINUED, Signal::CONT.number().into());
+}
+
+/// Where a thread of a stopped process stays. SIGKILL and the end of the process get it out as well.
+pub fn wait_while_stopped(thread: &Thread) {
+    while thread.process.signals.is_stopped() && !thread.work().contains(Work::END) && !kill_is_pending(thread) {
+        {
+            let _interrupts = crate::lock::InterruptsOff::new();
+            thread.schedule.state.store(State::Stopped as u8, Relaxed);
+            if !thread.process.signals.is_stopped() {
+                thread.schedule.state.store(State::Running as u8, Relaxed);
+                break;
+            }
+        }
+        scheduler::schedule();
+    }
+    thread.remove_work(Work::STOP);
+}
+
+fn kill_is_pending(thread: &Thread) -> bool {
+    thread.pending_signals().contains(Signal::KILL)
+}
+
+fn tell_parent(process: &Process, status: Status, code: i32, value: i32) {
+    let parent: Option<Arc<Process>> = {
+        let mut tasks = tasks();
+        tasks.family.report(process.pid, status);
+        let parent = tasks.family.get(process.pid).map(|member| member.parent);
+        parent.and_then(|parent| tasks.family.get(parent)).map(|member| member.value.clone())
+    };
+    let Some(parent) = parent else { return };
+    let wanted = parent.signals.with(|actions| !actions.get(Signal::CHLD).flags().contains(ActionFlags::NOCLDSTOP));
+    if wanted {
+        // A standard signal is never refused.
+        let _ = send_to_process(&parent, about_child(Signal::CHLD, process, code, value));
+    }
+    parent.children_changed.wake_all();
+}

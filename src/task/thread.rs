@@ -1,0 +1,299 @@
+//! One thread: its kernel stack, its page table, its user registers while it isn't running, its place in the scheduler.
+//!
+//! A thread exists from [`Thread::new`] until its last reference is dropped, which is after it has left the CPU for good.
+//! Its own reference lies wherever the thread is: with the CPU that runs it, in a ready queue, or, while it waits, with
+//! itself ([`super::scheduler`]).
+
+use super::deadlines::{HasDeadline, Position};
+use super::process::{Process, SharedAddressSpace};
+use super::ready_queue::{Link, Ready};
+use super::signal::ThreadSignals;
+use super::timers::TimerRoom;
+use super::wait_queue::WaitQueue;
+use crate::cpu::fpu::FpuState;
+use crate::cpu::layout::asm_constant;
+use crate::errno::Errno;
+use crate::interrupts::InterruptFrame;
+use crate::lock::{Lock, Rank};
+use crate::memory::kernel_stack::KernelStack;
+use alloc::sync::Arc;
+use bitflags::bitflags;
+use core::cell::UnsafeCell;
+use core::mem::{offset_of, size_of};
+use core::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use x86_64::VirtAddr;
+use x86_64::registers::model_specific::{FsBase, KernelGsBase};
+
+/// Linux's TASK_COMM_LEN: 15 bytes and a NUL.
+pub const NAME_BYTES: usize = 16;
+
+#[repr(C)]
+pub struct Thread {
+    /// What has to be done before this thread returns to user mode: a set of [`Work`]. Read by asm/return.asm.
+    work: AtomicU32,
+    pub tid: u32,
+    /// The physical address of the page table that user mode runs with; 0 for a kernel thread. CR3 follows it: on each way
+    /// back to user mode, and on each switch to this thread.
+    page_table_frame: AtomicU64,
+    /// While the thread doesn't run: where on its kernel stack its registers lie. Touched by the switch only.
+    saved_stack_pointer: UnsafeCell<u64>,
+    /// User segment bases, as set by arch_prctl. FSGSBASE is off, so nobody changes them behind our back.
+    fs_base: AtomicU64,
+    gs_base: AtomicU64,
+    /// The user's FPU registers while the thread doesn't run. Touched by the thread itself and by the switch.
+    fpu: UnsafeCell<Option<FpuState>>,
+    kernel_stack: KernelStack,
+
+    pub process: Arc<Process>,
+    pub(super) schedule: Schedule,
+    pub signals: ThreadSignals,
+    name: Lock<[u8; NAME_BYTES]>,
+    /// Where it stands in its process's list of threads.
+    pub(super) group_index: AtomicUsize,
+    /// For who waits for a kernel thread's end.
+    pub(super) ended: WaitQueue,
+    /// What execve replaced, until CR3 no longer holds it.
+    old_image: UnsafeCell<Option<SharedAddressSpace>>,
+    /// Where to store 0 and wake a futex when the thread ends (set_tid_address); 0: nowhere.
+    pub clear_child_tid: AtomicU64,
+    /// The head of the list of robust futexes, and its length as the program gave it.
+    pub robust_list: AtomicU64,
+    _timer_room: TimerRoom,
+}
+
+/// What the scheduler keeps of a thread. Guarded by the run queue's lock, where it isn't atomic.
+pub(super) struct Schedule {
+    pub state: AtomicU8,
+    /// The nice value + 20.
+    pub level: AtomicU8,
+    pub quantum_left_ns: AtomicI64,
+    /// When it got the CPU, or was last charged for it.
+    pub charged_until_ns: AtomicU64,
+    pub run_time_ns: AtomicU64,
+    /// Ticks that found it in user mode, and in the kernel: in what ratio its run time is split.
+    pub user_ticks: AtomicU64,
+    pub system_ticks: AtomicU64,
+    pub link: Link<Thread>,
+    /// The thread's own reference, while it waits.
+    pub parked: UnsafeCell<Option<Arc<Thread>>>,
+    pub wake_position: Position,
+    pub voluntary_switches: AtomicU64,
+    pub involuntary_switches: AtomicU64,
+}
+
+bitflags! {
+    /// What a thread has to do before it returns to user mode.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Work: u32 {
+        /// A signal may be deliverable: look.
+        const SIGNAL = 1 << 0;
+        /// execve left the old address space to be dropped once CR3 no longer holds it.
+        const DROP_OLD_IMAGE = 1 << 1;
+        /// Another thread of the process ended it, or runs execve: end.
+        const END = 1 << 2;
+        /// A stop signal took effect: wait for a SIGCONT.
+        const STOP = 1 << 3;
+        /// A signal mask is to be put back after the handler has been set up (sigsuspend, ppoll).
+        const RESTORE_MASK = 1 << 4;
+    }
+}
+
+const _: () = assert!(offset_of!(Thread, work) == asm_constant("THREAD_WORK"));
+
+// SAFETY: the cells are touched by the thread that owns them while it runs, and by the switch, which holds the CPU between
+// two threads; `parked` by whoever holds the run queue's lock.
+unsafe impl Send for Thread {}
+// SAFETY: as above.
+unsafe impl Sync for Thread {}
+
+// SAFETY: the link is a field of the thread, and the scheduler keeps a thread in one queue at most.
+unsafe impl Ready for Thread {
+    fn link(&self) -> &Link<Self> {
+        &self.schedule.link
+    }
+}
+
+impl HasDeadline for Thread {
+    fn position(&self) -> &Position {
+        &self.schedule.wake_position
+    }
+}
+
+impl Thread {
+    /// A thread that doesn't run yet and is known to nobody. `fpu` is None for a kernel thread.
+    pub fn new(tid: u32, process: Arc<Process>, fpu: Option<FpuState>) -> Result<Arc<Thread>, Errno> {
+        let thread = Thread {
+            work: AtomicU32::new(0),
+            tid,
+            page_table_frame: AtomicU64::new(0),
+            saved_stack_pointer: UnsafeCell::new(0),
+            fs_base: AtomicU64::new(0),
+            gs_base: AtomicU64::new(0),
+            fpu: UnsafeCell::new(fpu),
+            kernel_stack: KernelStack::new()?,
+            process,
+            schedule: Schedule::new(),
+            signals: ThreadSignals::new(),
+            name: Lock::new(Rank::Thread, [0; NAME_BYTES]),
+            group_index: AtomicUsize::new(usize::MAX),
+            ended: WaitQueue::new(),
+            old_image: UnsafeCell::new(None),
+            clear_child_tid: AtomicU64::new(0),
+            robust_list: AtomicU64::new(0),
+            _timer_room: TimerRoom::new()?,
+        };
+        Arc::try_new(thread).map_err(|_| Errno::ENOMEM)
+    }
+
+    pub fn page_table_frame(&self) -> u64 {
+        self.page_table_frame.load(Relaxed)
+    }
+
+    /// From here on this thread returns to user mode with another page table.
+    pub fn set_page_table_frame(&self, physical_address: u64) {
+        self.page_table_frame.store(physical_address, Relaxed);
+    }
+
+    pub fn is_user(&self) -> bool {
+        self.page_table_frame() != 0
+    }
+
+    pub fn kernel_stack_top(&self) -> u64 {
+        self.kernel_stack.top()
+    }
+
+    pub fn kernel_stack(&self) -> &KernelStack {
+        &self.kernel_stack
+    }
+
+    pub(super) fn saved_stack_pointer(&self) -> *mut u64 {
+        self.saved_stack_pointer.get()
+    }
+
+    /// Where the user registers of a user thread lie whenever it is in the kernel.
+    pub fn user_frame(&self) -> *mut InterruptFrame {
+        (self.kernel_stack_top() - size_of::<InterruptFrame>() as u64) as *mut InterruptFrame
+    }
+
+    pub fn add_work(&self, work: Work) {
+        self.work.fetch_or(work.bits(), Relaxed);
+    }
+
+    pub fn remove_work(&self, work: Work) {
+        self.work.fetch_and(!work.bits(), Relaxed);
+    }
+
+    pub fn work(&self) -> Work {
+        Work::from_bits_truncate(self.work.load(Relaxed))
+    }
+
+    /// Keeps the image that execve replaced until the way back to user mode has loaded the new page table. Only the thread
+    /// itself calls this.
+    pub(super) fn keep_old_image(&self, old: Option<SharedAddressSpace>) {
+        // SAFETY: only the thread itself touches this, and never from an interrupt handler.
+        unsafe { *self.old_image.get() = old };
+        self.add_work(Work::DROP_OLD_IMAGE);
+    }
+
+    pub(super) fn take_old_image(&self) -> Option<SharedAddressSpace> {
+        // SAFETY: as above.
+        unsafe { (*self.old_image.get()).take() }
+    }
+
+    /// For a new thread: its parent's nice value, and half of what the parent has left of its quantum, so that making
+    /// threads gives nobody more of the CPU.
+    pub(super) fn inherit_schedule(&self, parent: &Thread) {
+        let (own, parent) = (&self.schedule, &parent.schedule);
+        own.level.store(parent.level.load(Relaxed), Relaxed);
+        let half = parent.quantum_left_ns.load(Relaxed) / 2;
+        parent.quantum_left_ns.store(half, Relaxed);
+        own.quantum_left_ns.store(half, Relaxed);
+    }
+
+    pub fn name(&self) -> [u8; NAME_BYTES] {
+        *self.name.lock()
+    }
+
+    /// Cut to 15 bytes, as on Linux.
+    pub fn set_name(&self, name: &[u8]) {
+        let mut padded = [0; NAME_BYTES];
+        let visible = padded.len() - 1;
+        padded.iter_mut().take(visible).zip(name).for_each(|(to, from)| *to = *from);
+        *self.name.lock() = padded;
+    }
+
+    pub fn fs_base(&self) -> u64 {
+        self.fs_base.load(Relaxed)
+    }
+
+    pub fn gs_base(&self) -> u64 {
+        self.gs_base.load(Relaxed)
+    }
+
+    /// For a thread that doesn't run yet.
+    pub fn set_initial_segment_bases(&self, fs_base: u64, gs_base: u64) {
+        self.fs_base.store(fs_base, Relaxed);
+        self.gs_base.store(gs_base, Relaxed);
+    }
+
+    /// The FPU registers as they were saved. Only while this thread doesn't run, or by itself after saving them.
+    pub fn fpu_state(&self) -> *mut Option<FpuState> {
+        self.fpu.get()
+    }
+
+    /// What the CPU holds of this thread and no stack has: saved when it leaves the CPU.
+    #[inline]
+    pub(super) fn save_user_state(&self) {
+        // SAFETY: this thread is leaving the CPU and interrupts are off, so nobody else touches its registers' place.
+        if let Some(fpu) = unsafe { &mut *self.fpu.get() } {
+            fpu.save();
+        }
+    }
+
+    /// The counterpart, for the thread that gets the CPU. A kernel thread leaves everything as it is.
+    #[inline]
+    pub(super) fn load_user_state(&self) {
+        // SAFETY: as in `save_user_state`.
+        if let Some(fpu) = unsafe { &*self.fpu.get() } {
+            fpu.restore();
+            self.load_segment_bases();
+        }
+    }
+
+    /// MSR writes serialise, so they are made only where the value differs.
+    fn load_segment_bases(&self) {
+        let bases = super::scheduler::loaded_segment_bases();
+        if bases.fs.swap(self.fs_base(), Relaxed) != self.fs_base() {
+            FsBase::write(VirtAddr::new_truncate(self.fs_base()));
+        }
+        if bases.gs.swap(self.gs_base(), Relaxed) != self.gs_base() {
+            KernelGsBase::write(VirtAddr::new_truncate(self.gs_base()));
+        }
+    }
+
+    /// Sets the running thread's segment bases; they are user addresses.
+    pub fn set_own_segment_bases(&self, fs_base: u64, gs_base: u64) {
+        let _interrupts = crate::lock::InterruptsOff::new();
+        self.set_initial_segment_bases(fs_base, gs_base);
+        self.load_segment_bases();
+    }
+}
+
+impl Schedule {
+    fn new() -> Self {
+        Self {
+            state: AtomicU8::new(super::scheduler::State::Running as u8),
+            level: AtomicU8::new(20),
+            quantum_left_ns: AtomicI64::new(super::scheduler::quantum_ns(20)),
+            charged_until_ns: AtomicU64::new(0),
+            run_time_ns: AtomicU64::new(0),
+            user_ticks: AtomicU64::new(0),
+            system_ticks: AtomicU64::new(0),
+            link: Link::new(),
+            parked: UnsafeCell::new(None),
+            wake_position: Position::new(),
+            voluntary_switches: AtomicU64::new(0),
+            involuntary_switches: AtomicU64::new(0),
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Waiting for an event: the one way in which a thread waits in the kernel.
+//!
+//! A waiting thread stands in the queue's list by a node on its own kernel stack, so that waiting never allocates, and
+//! joining, leaving and waking the first take constant time. To lose no wake-up, a thread joins the list and sets its
+//! state before it looks at its condition; whoever makes the condition true wakes the queue afterwards.
+
+use super::scheduler::{self, State};
+use super::thread::{Thread, Work};
+use super::timers;
+use crate::errno::Errno;
+use crate::interrupts::clock;
+use crate::lock::{IrqLock, Rank};
+use alloc::sync::Arc;
+use core::marker::PhantomPinned;
+use core::pin::{Pin, pin};
+use core::ptr;
+use core::sync::atomic::Ordering::Relaxed;
+
+pub struct WaitQueue {
+    waiters: IrqLock<Waiters>,
+}
+
+/// A doubly linked list of nodes, each alive as long as it is in the list.
+struct Waiters {
+    first: *mut Node,
+    last: *mut Node,
+}
+
+// SAFETY: nodes are touched only under the queue's lock.
+unsafe impl Send for Waiters {}
+
+/// A thread's place in a queue; on its stack, and never moved while it is in a list.
+pub struct Node {
+    next: *mut Node,
+    previous: *mut Node,
+    queued: bool,
+    thread: Arc<Thread>,
+    /// What a waker that chooses goes by (a futex's address, say); 0 where nobody does.
+    pub key: u64,
+    _pinned: PhantomPinned,
+}
+
+/// How a wait is ended other than by its event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// By the clock ([`clock::now_ns`]): ETIMEDOUT.
+    pub deadline_ns: Option<u64>,
+    /// By a signal: EINTR.
+    pub interruptible: bool,
+}
+
+impl Limits {
+    pub const INTERRUPTIBLE: Self = Self { deadline_ns: None, interruptible: true };
+    pub const NONE: Self = Self { deadline_ns: None, interruptible: false };
+
+    pub const fn until(deadline_ns: Option<u64>) -> Self {
+        Self { deadline_ns, interruptible: true }
+    }
+}
+
+impl WaitQueue {
+    pub const fn new() -> Self {
+        Self { waiters: IrqLock::new(Rank::WaitQueue, Waiters { first: ptr::null_mut(), last: ptr::null_mut() }) }
+    }
+
+    /// Waits until `condition` gives a value. It is asked first, and again after each wake-up; it may take locks, but not
+    /// wait.
+    pub fn wait_until<T>(&self, limits: Limits, mut condition: impl FnMut() -> Option<T>) -> Result<T, Errno> {
+        if let Some(value) = condition() {
+            return Ok(value);
+        }
+        let node = pin!(Node::new(0));
+        let place = self.join(node);
+        loop {
+            place.prepare(limits);
+            if let Some(value) = condition() {
+                return Ok(value);
+            }
+            wait_prepared(limits)?;
+            place.rejoin();
+        }
+    }
+
+    /// As [`Self::wait_until`], until a signal comes.
+    pub fn wait_interruptibly<T>(&self, condition: impl FnMut() -> Option<T>) -> Result<T, Errno> {
+        self.wait_until(Limits::INTERRUPTIBLE, condition)
+    }
+
+    /// Wakes the thread that has waited longest. True if there was one.
+    pub fn wake_one(&self) -> bool {
+        let mut waiters = self.waiters.lock();
+        while let Some(node) = waiters.pop_first() {
+            // SAFETY: nodes in the list are alive, and the lock is held until after the wake-up.
+            if scheduler::wake_waiting(unsafe { &(*node).thread }) {
+                return true;
+            }
+        }
+        false
+    }
+
+    pub fn wake_all(&self) {
+        let mut waiters = self.waiters.lock();
+        while let Some(node) = waiters.pop_first() {
+            // SAFETY: as in `wake_one`.
+            scheduler::wake_waiting(unsafe { &(*node).thread });
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.waiters.lock().first.is_null()
+    }
+
+    /// Puts the current thread into the queue; it leaves it when the place is dropped. For waits on several queues at once
+    /// (poll); a wait on one has [`Self::wait_until`].
+    pub fn join<'a>(&'a self, node: Pin<&'a mut Node>) -> Place<'a> {
+        // SAFETY: the node isn't moved: it is only linked, and unlinked before the pin's lifetime ends (`Place::drop`).
+        let node = unsafe { node.get_unchecked_mut() };
+        let place = Place { queue: self, node };
+        place.rejoin();
+        place
+    }
+}
+
+impl Default for WaitQueue {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Node {
+    pub fn new(key: u64) -> Self {
+        Self {
+            next: ptr::null_mut(),
+            previous: ptr::null_mut(),
+            queued: false,
+            thread: super::current().to_arc(),
+            key,
+            _pinned: PhantomPinned,
+        }
+    }
+}
+
+/// The current thread's place in a queue.
+pub struct Place<'a> {
+    queue: &'a WaitQueue,
+    node: *mut Node,
+}
+
+impl Place<'_> {
+    /// From here on a wake-up counts, even one that comes before the thread has given up the CPU.
+    pub fn prepare(&self, limits: Limits) {
+        prepare_to_wait(limits);
+    }
+
+    /// Back into the list, for a thread that was woken and goes on waiting.
+    fn rejoin(&self) {
+        let mut waiters = self.queue.waiters.lock();
+        // SAFETY: the node is alive as long as this place, and touched under the lock.
+        unsafe {
+            if !(*self.node).queued {
+                waiters.append(self.node);
+            }
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut waiters = self.queue.waiters.lock();
+        // SAFETY: as in `rejoin`.
+        unsafe {
+            if (*self.node).queued {
+                waiters.unlink(self.node);
+            }
+        }
+        drop(waiters);
+        super::current().schedule.state.store(State::Running as u8, Relaxed);
+    }
+}
+
+/// Sets the current thread's state to waiting. A wake-up from here on makes [`wait_prepared`] return at once.
+pub fn prepare_to_wait(limits: Limits) {
+    let state = if limits.interruptible { State::Waiting } else { State::WaitingUninterruptibly };
+    super::current().schedule.state.store(state as u8, Relaxed);
+}
+
+/// Gives the CPU away until the thread is woken, its time is up, or a signal comes.
+pub fn wait_prepared(limits: Limits) -> Result<(), Errno> {
+    let current = super::current();
+    if limits.interruptible && current.work().intersects(Work::SIGNAL | Work::END) && super::signal::wakes(&current) {
+        current.schedule.state.store(State::Running as u8, Relaxed);
+        return Err(Errno::EINTR);
+    }
+    let Some(deadline_ns) = limits.deadline_ns else {
+        scheduler::schedule();
+        return Ok(());
+    };
+    if clock::now_ns() >= deadline_ns {
+        current.schedule.state.store(State::Running as u8, Relaxed);
+        return Err(Errno::ETIMEDOUT);
+    }
+    timers::set(current.to_arc(), deadline_ns);
+    scheduler::schedule();
+    timers::cancel(&current);
+    Ok(())
+}
+
+impl Waiters {
+    fn append(&mut self, node: *mut Node) {
+        // SAFETY: the caller's node is alive and not in a list; the list's last node is alive because it is in the list.
+        unsafe {
+            (*node).queued = true;
+            (*node).next = ptr::null_mut();
+            (*node).previous = self.last;
+            match self.last.as_mut() {
+                Some(last) => last.next = node,
+                None => self.first = node,
+            }
+        }
+        self.last = node;
+    }
+
+    fn unlink(&mut self, node: *mut Node) {
+        // SAFETY: the caller's node is in this list, so it and its neighbours are alive.
+        unsafe {
+            (*node).queued = false;
+            match (*node).previous.as_mut() {
+                Some(previous) => previous.next = (*node).next,
+                None => self.first = (*node).next,
+            }
+            match (*node).next.as_mut() {
+                Some(next) => next.previous = (*node).previous,
+                None => self.last = (*node).previous,
+            }
+        }
+    }
+
+    fn pop_first(&mut self) -> Option<*mut Node> {
+        let first = self.first;
+        if first.is_null() {
+            return None;
+        }
+        self.unlink(first);
+        Some(first)
+    }
+}
