@@ -215,6 +215,22 @@ mod held {
         }
     }
 
+    /// A device interrupt's handler: what the interrupted code holds is none of its business, since a handler takes
+    /// [`super::IrqLock`]s only, and interrupts are off while one of those is held.
+    pub struct InHandler(u64);
+
+    impl InHandler {
+        pub fn enter() -> Self {
+            Self(HELD.swap(0, Relaxed))
+        }
+    }
+
+    impl Drop for InHandler {
+        fn drop(&mut self) {
+            HELD.store(self.0, Relaxed);
+        }
+    }
+
     impl Drop for Held {
         fn drop(&mut self) {
             if let Some(rank) = self.0 {
@@ -254,6 +270,15 @@ mod held {
         }
     }
 
+    pub struct InHandler;
+
+    impl InHandler {
+        #[inline(always)]
+        pub fn enter() -> Self {
+            Self
+        }
+    }
+
     #[inline(always)]
     pub fn assert_only_up_to(_: Rank) {}
 
@@ -261,4 +286,4 @@ mod held {
     pub fn assert_none() {}
 }
 
-pub use held::{assert_none as assert_none_held, assert_only_up_to as assert_held_only_up_to};
+pub use held::{InHandler, assert_none as assert_none_held, assert_only_up_to as assert_held_only_up_to};

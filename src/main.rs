@@ -6,7 +6,7 @@
 mod kernel {
     use keel::boot::{self, BootInformation};
     use keel::drivers::{acpi, console};
-    use keel::{cpu, interrupts, log};
+    use keel::{cpu, interrupts, log, memory, syscall, task};
 
     /// Entered once, by asm/boot.asm, on the boot stack with interrupts off.
     #[unsafe(no_mangle)]
@@ -20,11 +20,16 @@ mod kernel {
         acpi::discover(boot);
         interrupts::init();
         interrupts::timer::init(entry_tsc);
-        interrupts::enable();
         cpu::report();
-        loop {
-            x86_64::instructions::hlt();
-        }
+        console::detach_screen();
+        memory::init(boot);
+        console::attach_screen(boot.screen);
+        interrupts::enable();
+        task::kernel_thread::init().expect("there is memory for the first thread");
+        syscall::init();
+        #[cfg(feature = "kernel-tests")]
+        keel::kernel_tests::start(&boot.command_line);
+        task::kernel_thread::idle()
     }
 
     /// Where text goes, and how much of it: what the command line says about the log.

@@ -34,6 +34,7 @@ mod dispatch {
     use crate::cpu::idt::SYSTEM_CALL_VECTOR;
     use crate::cpu::per_cpu::VECTOR_COUNT;
     use crate::cpu::{exceptions, per_cpu};
+    use crate::lock::InHandler;
     use crate::trace;
     use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
@@ -83,6 +84,7 @@ mod dispatch {
 
     #[inline]
     fn device_interrupt(vector: u8, frame: &mut InterruptFrame) {
+        let _in_handler = InHandler::enter();
         trace::record(trace::Kind::Irq, u64::from(vector), u64::from(frame.from_user()));
         // With interrupts off the order of acknowledging and handling shows nowhere; acknowledged first, a handler may end
         // in a switch.

@@ -8,12 +8,13 @@
 mod scheduling;
 
 use crate::boot::command_line::CommandLine;
+use crate::drivers::serial;
 use crate::lock::{IrqLock, Rank};
 use crate::task::kernel_thread;
-use crate::drivers::serial;
 use core::fmt::Write;
 use core::slice;
 
+#[repr(C)]
 pub struct KernelTest {
     pub name: &'static str,
     pub run: fn(),
@@ -39,6 +40,7 @@ macro_rules! kernel_test {
     };
 }
 
+#[allow(improper_ctypes, reason = "the symbols are linker.ld's; no C reads them")]
 unsafe extern "C" {
     static kernel_test_table_start: KernelTest;
     static kernel_test_table_end: KernelTest;

@@ -65,16 +65,42 @@ pub mod user_access {
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct UserAddress(u64);
     pub const USER_END: u64 = 0x7fff_ffff_f000;
-    impl UserAddress { pub const fn new(a: u64) -> Self { Self(a) } pub const fn as_u64(self) -> u64 { self.0 } pub const fn is_null(self) -> bool { self.0 == 0 } }
-    pub fn write_value<T>(_: UserAddress, _: &T) -> Result<(), Errno> { Err(Errno::EFAULT) }
-    pub fn copy_in(_: &mut [u8], _: UserAddress) -> Result<(), Errno> { Err(Errno::EFAULT) }
-    pub fn copy_out(_: UserAddress, _: &[u8]) -> Result<(), Errno> { Err(Errno::EFAULT) }
-    pub fn read_value<T>(_: UserAddress) -> Result<T, Errno> { Err(Errno::EFAULT) }
+    impl UserAddress {
+        pub const fn new(a: u64) -> Self {
+            Self(a)
+        }
+        pub const fn as_u64(self) -> u64 {
+            self.0
+        }
+        pub const fn is_null(self) -> bool {
+            self.0 == 0
+        }
+    }
+    pub fn write_value<T>(_: UserAddress, _: &T) -> Result<(), Errno> {
+        Err(Errno::EFAULT)
+    }
+    pub fn copy_in(_: &mut [u8], _: UserAddress) -> Result<(), Errno> {
+        Err(Errno::EFAULT)
+    }
+    pub fn copy_out(_: UserAddress, _: &[u8]) -> Result<(), Errno> {
+        Err(Errno::EFAULT)
+    }
+    pub fn read_value<T>(_: UserAddress) -> Result<T, Errno> {
+        Err(Errno::EFAULT)
+    }
 }
 pub struct AddressSpace;
 impl AddressSpace {
-    pub fn clone_for_fork(&self) -> Result<Self, crate::errno::Errno> { Ok(Self) }
-    pub fn page_table_frame(&self) -> x86_64::structures::paging::PhysFrame { unimplemented!() }
-    pub fn write_bytes(&self, _: u64, _: &[u8]) -> Result<(), crate::errno::Errno> { Ok(()) }
+    pub fn clone_for_fork(&self) -> Result<Self, crate::errno::Errno> {
+        Ok(Self)
+    }
+    pub fn page_table_frame(&self) -> x86_64::structures::paging::PhysFrame {
+        unimplemented!()
+    }
+    pub fn write_bytes(&self, _: u64, _: &[u8]) -> Result<(), crate::errno::Errno> {
+        Ok(())
+    }
 }
-pub fn kernel_page_table() -> u64 { 0 }
+pub fn kernel_page_table() -> u64 {
+    0
+}

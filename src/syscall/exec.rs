@@ -9,6 +9,13 @@ pub fn execve(_: &Thread, _path: UserAddress, _arguments: UserAddress, _environm
     Err(Errno::ENOSYS)
 }
 
-pub fn execveat(_: &Thread, _d: Fd, _path: UserAddress, _arguments: UserAddress, _environment: UserAddress, _f: u32) -> Result<(), Errno> {
+pub fn execveat(
+    _: &Thread,
+    _d: Fd,
+    _path: UserAddress,
+    _arguments: UserAddress,
+    _environment: UserAddress,
+    _f: u32,
+) -> Result<(), Errno> {
     Err(Errno::ENOSYS)
 }

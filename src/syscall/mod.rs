@@ -13,10 +13,12 @@ pub mod identity;
 pub mod process;
 mod table;
 
+use crate::cpu;
 use crate::errno::Errno;
-use crate::interrupts::InterruptFrame;
+use crate::interrupts::{self, InterruptFrame};
 use crate::task::{self, Thread};
 use crate::trace::{self, Kind};
+use x86_64::VirtAddr;
 
 /// One system call: what the table holds of it.
 pub struct Entry {
@@ -51,6 +53,19 @@ extern "C" fn syscall_dispatch(frame: *mut InterruptFrame) {
     };
     // SAFETY: as above; the call that used the frame is over.
     unsafe { (*frame).rax = result as u64 };
+}
+
+/// Opens both gates. Before the first user thread runs.
+pub fn init() {
+    unsafe extern "C" {
+        fn syscall_entry();
+    }
+    cpu::set_syscall_entry(VirtAddr::from_ptr(syscall_entry as *const ()));
+    interrupts::set_system_call_handler(|frame| {
+        x86_64::instructions::interrupts::enable();
+        syscall_dispatch(frame);
+        x86_64::instructions::interrupts::disable();
+    });
 }
 
 /// The table, for docs and tests: number and entry of every call there is.

@@ -76,13 +76,7 @@ pub fn exit_group(_: &Thread, status: i32) {
     exit::end_process(Status::Exited(status as u8))
 }
 
-pub fn wait4(
-    thread: &Thread,
-    pid: i32,
-    status: UserAddress,
-    options: u32,
-    usage: UserAddress,
-) -> Result<u32, Errno> {
+pub fn wait4(thread: &Thread, pid: i32, status: UserAddress, options: u32, usage: UserAddress) -> Result<u32, Errno> {
     if options & !(WNOHANG | WUNTRACED | WCONTINUED | WNOTHREAD | WALL | WCLONE) != 0 {
         return Err(Errno::EINVAL);
     }

@@ -309,7 +309,10 @@ mod tests {
         assert_eq!(family.find_news(1, &Wanted { whom: Whom::Process(2), ..ANY }), Ok(None));
         assert_eq!(family.find_news(1, &Wanted { whom: Whom::Group(2), ..ANY }), Ok(None));
         assert_eq!(family.find_news(1, &Wanted { whom: Whom::Process(9), ..ANY }), Err(Errno::ECHILD));
-        assert_eq!(family.find_news(1, &Wanted { with_sigchld: false, without_sigchld: true, ..ANY }), Err(Errno::ECHILD));
+        assert_eq!(
+            family.find_news(1, &Wanted { with_sigchld: false, without_sigchld: true, ..ANY }),
+            Err(Errno::ECHILD)
+        );
     }
 
     #[test]

@@ -138,7 +138,7 @@ fn new_process(parent: &Thread, flags: CloneFlags, pid: u32) -> Result<Arc<Proce
     let files = match flags.contains(CloneFlags::FILES) {
         true => files,
         false => {
-            let copy = files.lock().duplicate()?;
+            let copy = files.lock().try_clone()?;
             Arc::try_new(Lock::new(Rank::FileTable, copy)).map_err(|_| Errno::ENOMEM)?
         }
     };

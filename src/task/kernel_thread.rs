@@ -12,6 +12,7 @@ use super::switch::{self, Start};
 use super::thread::Thread;
 use super::wait_queue::Limits as WaitLimits;
 use crate::errno::Errno;
+use crate::interrupts::timer;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
 use spin::Once;
@@ -35,6 +36,7 @@ pub fn init() -> Result<(), Errno> {
     boot_thread.set_name(b"idle");
     switch::adopt_boot_stack(boot_thread.clone());
     scheduler::set_idle_thread(boot_thread);
+    timer::set_tick_handler(scheduler::tick);
     Ok(())
 }
 

@@ -75,8 +75,22 @@ impl Resource {
     pub fn from_number(number: u32) -> Option<Self> {
         use Resource::*;
         const ALL: [Resource; RESOURCE_COUNT] = [
-            CpuSeconds, FileSize, Data, Stack, Core, ResidentSet, Processes, OpenFiles, LockedMemory, AddressSpace, FileLocks,
-            PendingSignals, MessageQueues, Nice, RealTimePriority, RealTimeTime,
+            CpuSeconds,
+            FileSize,
+            Data,
+            Stack,
+            Core,
+            ResidentSet,
+            Processes,
+            OpenFiles,
+            LockedMemory,
+            AddressSpace,
+            FileLocks,
+            PendingSignals,
+            MessageQueues,
+            Nice,
+            RealTimePriority,
+            RealTimeTime,
         ];
         ALL.get(usize::try_from(number).ok()?).copied()
     }

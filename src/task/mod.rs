@@ -16,7 +16,21 @@ macro_rules! on_the_machine {
     ($($module:ident),*) => { $(#[cfg(target_os = "none")] pub mod $module;)* };
 }
 
-on_the_machine!(exit, fork, futex, init, kernel_thread, process, scheduler, signal, switch, thread, timers, user_return, wait_queue);
+on_the_machine!(
+    exit,
+    fork,
+    futex,
+    init,
+    kernel_thread,
+    process,
+    scheduler,
+    signal,
+    switch,
+    thread,
+    timers,
+    user_return,
+    wait_queue
+);
 
 #[cfg(target_os = "none")]
 pub use running::{Current, current, current_raw};

@@ -112,7 +112,7 @@ pub fn schedule() {
     let next = match next.or_else(|| cpu.idle.get().cloned()) {
         Some(next) => next,
         // Before there is an idle thread, the only thread goes on.
-        None => return leaving.into_iter().for_each(|thread| drop(Arc::into_raw(thread))),
+        None => return leaving.into_iter().for_each(|thread| core::mem::forget(thread)),
     };
     let previous_raw = super::current_raw();
     if let Some(thread) = leaving {

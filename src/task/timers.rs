@@ -35,8 +35,7 @@ pub fn set(thread: Arc<Thread>, deadline_ns: u64) {
 }
 
 pub fn cancel(thread: &Thread) {
-    let cancelled = DEADLINES.lock().cancel(thread);
-    drop(cancelled);
+    DEADLINES.lock().cancel(thread);
 }
 
 /// Wakes those whose time has come. From the tick, interrupts off.
