@@ -11,6 +11,7 @@ pub mod family;
 pub mod ids;
 pub mod limits;
 pub mod ready_queue;
+pub mod signal;
 
 macro_rules! on_the_machine {
     ($($module:ident),*) => { $(#[cfg(target_os = "none")] pub mod $module;)* };
@@ -24,7 +25,6 @@ on_the_machine!(
     kernel_thread,
     process,
     scheduler,
-    signal,
     switch,
     thread,
     timers,

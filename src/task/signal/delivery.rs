@@ -76,7 +76,9 @@ fn restart_or_interrupt(frame: &mut InterruptFrame, handler: Option<&Action>) {
     let result = frame.rax as i64;
     let is = |errno: Errno| result == errno.as_return_value() as i64;
     let restart = match handler {
-        Some(action) => is(Errno::ERESTARTNOINTR) || is(Errno::ERESTARTSYS) && action.flags().contains(ActionFlags::RESTART),
+        Some(action) => {
+            is(Errno::ERESTARTNOINTR) || is(Errno::ERESTARTSYS) && action.flags().contains(ActionFlags::RESTART)
+        }
         None => is(Errno::ERESTARTNOINTR) || is(Errno::ERESTARTSYS) || is(Errno::ERESTARTNOHAND),
     };
     if restart {

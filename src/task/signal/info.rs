@@ -41,11 +41,26 @@ pub struct Info {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     Kernel,
-    Process { pid: u32, uid: u32 },
+    Process {
+        pid: u32,
+        uid: u32,
+    },
     /// sigqueue, with the value that it passes.
-    Queued { pid: u32, uid: u32, value: u64 },
-    Child { pid: u32, uid: u32, status: i32, user_ticks: i64, system_ticks: i64 },
-    Fault { address: u64 },
+    Queued {
+        pid: u32,
+        uid: u32,
+        value: u64,
+    },
+    Child {
+        pid: u32,
+        uid: u32,
+        status: i32,
+        user_ticks: i64,
+        system_ticks: i64,
+    },
+    Fault {
+        address: u64,
+    },
 }
 
 impl Info {

@@ -14,8 +14,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 
-const STOPS: SignalSet =
-    SignalSet::EMPTY.with(Signal::STOP).with(Signal::TSTP).with(Signal::TTIN).with(Signal::TTOU);
+const STOPS: SignalSet = SignalSet::EMPTY.with(Signal::STOP).with(Signal::TSTP).with(Signal::TTIN).with(Signal::TTOU);
 
 /// Whether a wait of the thread is to be cut short.
 pub fn wakes(thread: &Thread) -> bool {
