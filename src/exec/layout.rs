@@ -9,8 +9,8 @@ use crate::PAGE_SIZE;
 /// The first address that is not a program's: one page short of the lower half, so that no `syscall` instruction can end
 /// at a non-canonical address.
 pub const USER_END: u64 = 0x7fff_ffff_f000;
-/// The lowest address that a program's image may use: nothing maps the null page.
-pub const USER_START: u64 = 0x1000;
+/// The lowest address that an image may use, Linux's vm.mmap_min_addr: null pointers with an offset fault too.
+pub const USER_START: u64 = 0x1_0000;
 /// Where position-independent images begin when addresses aren't random: two thirds up.
 pub const PIE_BASE: u64 = 0x5555_5555_4000;
 /// The gap that is kept below a stack that may grow.

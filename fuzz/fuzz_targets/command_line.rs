@@ -1,0 +1,5 @@
+//! Fuzzes the kernel's command line: `cargo fuzz run command_line` in the top folder; see fuzz/src/lib.rs.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| keel_fuzz::command_line(data));

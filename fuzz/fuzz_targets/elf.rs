@@ -1,0 +1,5 @@
+//! Fuzzes a program, which is its own interpreter: `cargo fuzz run elf` in the top folder; see fuzz/src/lib.rs.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| keel_fuzz::elf(data));

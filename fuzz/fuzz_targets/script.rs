@@ -1,0 +1,5 @@
+//! Fuzzes a script's first line: `cargo fuzz run script` in the top folder; see fuzz/src/lib.rs.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| keel_fuzz::script(data));

@@ -1,0 +1,5 @@
+//! Fuzzes an initrd: `cargo fuzz run tar` in the top folder; see fuzz/src/lib.rs.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| keel_fuzz::tar(data));

@@ -1,0 +1,92 @@
+//! A file and an address space for the ELF target. The address space keeps no contents but checks what it is told.
+
+use keel::errno::Errno;
+use keel::exec::{Credentials, ExecutableFile, ImageMemory, Plan, Programs, Protection};
+use std::ops::Range;
+
+pub const USER_END: u64 = 0x7fff_ffff_f000;
+const PAGE: u64 = 4096;
+
+#[derive(Clone)]
+pub struct OneFile(pub Vec<u8>);
+
+impl ExecutableFile for OneFile {
+    fn size(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<usize, Errno> {
+        let rest = usize::try_from(offset).ok().and_then(|offset| self.0.get(offset..)).unwrap_or_default();
+        let count = rest.len().min(into.len());
+        into[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+}
+
+impl Programs for OneFile {
+    type File = Self;
+
+    fn open(&self, _: &[u8]) -> Result<Self, Errno> {
+        Ok(self.clone())
+    }
+
+    fn credentials(&self, _: &Self) -> Result<Credentials, Errno> {
+        Ok(Credentials::default())
+    }
+}
+
+pub struct Image {
+    mapped: Vec<Range<u64>>,
+    page: Box<[u8; PAGE as usize]>,
+    pub stack: Range<u64>,
+}
+
+impl Default for Image {
+    fn default() -> Self {
+        Self { mapped: Vec::new(), page: Box::new([0; PAGE as usize]), stack: 0..0 }
+    }
+}
+
+impl Image {
+    fn map(&mut self, pages: Range<u64>, protection: Protection) {
+        assert!(pages.start < pages.end && pages.start.is_multiple_of(PAGE) && pages.end.is_multiple_of(PAGE));
+        assert!(pages.start >= PAGE && pages.end <= USER_END);
+        assert!(!(protection.write && protection.execute));
+        self.mapped.push(pages);
+    }
+}
+
+impl ImageMemory for Image {
+    type File = OneFile;
+
+    fn set_layout(&mut self, _: &Plan) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    fn map_file(&mut self, pages: Range<u64>, protection: Protection, _: &OneFile, offset: u64) -> Result<(), Errno> {
+        assert!(offset.is_multiple_of(PAGE) && offset.checked_add(pages.end - pages.start).is_some());
+        self.map(pages, protection);
+        Ok(())
+    }
+
+    fn map_zeroed(&mut self, pages: Range<u64>, protection: Protection) -> Result<(), Errno> {
+        self.map(pages, protection);
+        Ok(())
+    }
+
+    fn map_stack(&mut self, pages: Range<u64>) -> Result<(), Errno> {
+        assert!(self.mapped.iter().all(|other| other.end <= pages.start || pages.end <= other.start));
+        self.stack = pages.clone();
+        self.map(pages, Protection::READ_WRITE);
+        Ok(())
+    }
+
+    fn writable(&mut self, address: u64) -> Result<&mut [u8], Errno> {
+        assert!(self.mapped.iter().any(|pages| pages.contains(&address)), "{address:#x} isn't mapped");
+        Ok(&mut self.page[(address % PAGE) as usize..])
+    }
+
+    fn page_table_frame(&self) -> u64 {
+        PAGE
+    }
+}
