@@ -16,7 +16,7 @@ use crate::fault_injection::{self, Point};
 use crate::lock::{Lock, Rank};
 use core::ops::Range;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicUsize, fence};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, fence};
 use x86_64::PhysAddr;
 use x86_64::structures::paging::PhysFrame;
 
@@ -71,6 +71,8 @@ pub struct FrameTable {
     entries: AtomicPtr<Entry>,
     entry_count: AtomicUsize,
     allocator: Lock<Allocator>,
+    /// The address of the frame of zeros.
+    zero_frame: AtomicU64,
 }
 
 struct Allocator {
@@ -151,6 +153,13 @@ pub fn release(frame: PhysFrame) {
 #[inline]
 pub fn reference_count(frame: PhysFrame) -> u32 {
     table().entry(frame).map_or(0, |entry| entry.reference_count.load(Acquire))
+}
+
+/// The one frame of zeros that stands for memory which was read but never written. The kernel keeps a reference, so it is
+/// never freed and never anybody's alone.
+#[inline(always)]
+pub fn zero_frame() -> PhysFrame {
+    PhysFrame::containing_address(PhysAddr::new_truncate(table().zero_frame.load(Relaxed)))
 }
 
 pub fn counts() -> Counts {
@@ -239,6 +248,7 @@ impl FrameTable {
             entries: AtomicPtr::new(core::ptr::null_mut()),
             entry_count: AtomicUsize::new(0),
             allocator: Lock::new(Rank::Frames, Allocator::new()),
+            zero_frame: AtomicU64::new(0),
         }
     }
 
@@ -260,6 +270,12 @@ impl FrameTable {
         }
         let mut allocator = self.allocator.lock();
         allocator.kernel_reserve = (allocator.total / 128).clamp(32, 1024);
+        drop(allocator);
+        let Ok(zero_frame) = self.allocate(Purpose::Kernel) else { return };
+        let zeros = pointer(zero_frame.start_address().as_u64());
+        // SAFETY: a frame that was just allocated.
+        unsafe { zeros.write_bytes(0, PAGE_SIZE) };
+        self.zero_frame.store(zero_frame.start_address().as_u64(), Release);
     }
 
     #[inline(always)]
@@ -347,6 +363,12 @@ impl FrameTable {
             fence(Acquire);
             self.free(frame, entry);
         }
+    }
+
+    /// Whether the caller's reference is the only one.
+    #[inline(always)]
+    pub(super) fn is_exclusive(&self, frame: PhysFrame) -> bool {
+        self.entry(frame).is_some_and(|entry| entry.reference_count.load(Acquire) == 1)
     }
 
     #[inline]
@@ -693,7 +715,8 @@ mod tests {
         let table = FrameTable::new();
         let memory = direct_map::simulated::memory();
         let place = allocate_run(4).expect("memory is free");
-        let pointer = |_| direct_map::frame_pointer(place);
+        // The table and the frame of zeros lie first; both are in the run that stands for them.
+        let pointer = |address| direct_map::frame_pointer(place).wrapping_add(address as usize % (16 * PAGE_SIZE));
         let mut free = FreeRanges::new([2 << 20..4 << 20, 5 << 20..6 << 20].into_iter(), [].into_iter());
         table.init(&mut free, pointer);
         let before = table.allocator.lock().total;
@@ -701,7 +724,7 @@ mod tests {
         table.give_back((4 << 20) + 5..(4 << 20) + 3 * 4096 + 7);
         table.give_back((4 << 20)..(5 << 20) + 4096);
         assert_eq!(table.allocator.lock().total, before + 256);
-        assert_eq!(table.allocator.lock().free, before + 256);
+        assert_eq!(table.allocator.lock().free, before + 256 - 1, "one holds the zeros");
         table.give_back(0..u64::MAX);
         table.give_back(0..u64::MAX);
         assert_eq!(table.allocator.lock().total, 1536);

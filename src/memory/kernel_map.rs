@@ -16,7 +16,7 @@
 //! owners need no lock between them.
 
 use super::early::FreeRanges;
-use super::page_table::{Entry, Level, Slot, Table};
+use super::page_table::{self, Entry, Level, Slot, Table, supported};
 use super::{direct_map, frames};
 use crate::PAGE_SIZE;
 use crate::boot::BootInformation;
@@ -54,8 +54,6 @@ const PAT_VALUE: u64 = 0x0007_0406_0007_0106;
 
 /// The kernel's own level-4 table: what the upper halves of all others are copied from.
 static ROOT: AtomicU64 = AtomicU64::new(0);
-/// Bits that entries may have: without NX the processor takes bit 63 as reserved, without PGE bit 8 is ignored.
-static ENTRY_MASK: AtomicU64 = AtomicU64::new(u64::MAX);
 /// Where the next device is mapped. Devices are mapped once and stay.
 static NEXT_DEVICE: Lock<u64> = Lock::new(Rank::KernelMap, DEVICES.start);
 
@@ -138,31 +136,25 @@ impl Features {
 
     /// Before the first table is loaded that uses them.
     fn enable(&self) {
-        let mut mask = u64::MAX;
+        let mut unsupported = Flags::empty();
         // SAFETY: each is set only where CPUID says it is there, and nothing mapped now has bits that they change.
         unsafe {
             if self.no_execute {
                 Efer::update(|efer| efer.insert(EferFlags::NO_EXECUTE_ENABLE));
             } else {
-                mask &= !Flags::NO_EXECUTE.bits();
+                unsupported |= Flags::NO_EXECUTE;
             }
             if self.global_pages {
                 Cr4::update(|cr4| cr4.insert(Cr4Flags::PAGE_GLOBAL));
             } else {
-                mask &= !Flags::GLOBAL.bits();
+                unsupported |= Flags::GLOBAL;
             }
             if self.attribute_table {
                 Msr::new(IA32_PAT).write(PAT_VALUE);
             }
         }
-        ENTRY_MASK.store(mask, Relaxed);
+        page_table::set_unsupported(unsupported);
     }
-}
-
-/// The flags that this processor knows, of those asked for.
-#[inline(always)]
-pub fn supported(flags: Flags) -> Flags {
-    Flags::from_bits_truncate(flags.bits() & ENTRY_MASK.load(Relaxed))
 }
 
 /// A zeroed frame for a table, from memory that is mapped already.

@@ -37,6 +37,20 @@ pub const USER_SPACE_END: u64 = 1 << 47;
 /// What the entries above level 1 say on the way to a user page: the leaf alone decides what is allowed.
 const TABLE_FLAGS: Flags = Flags::PRESENT.union(Flags::WRITABLE).union(Flags::USER_ACCESSIBLE);
 
+/// Bits that entries may have. Without NX the processor takes bit 63 as reserved; without PGE it ignores bit 8.
+static SUPPORTED: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// Called before the first entry is made.
+pub(super) fn set_unsupported(flags: Flags) {
+    SUPPORTED.store(!flags.bits(), Relaxed);
+}
+
+/// Those of the flags that this processor knows.
+#[inline(always)]
+pub fn supported(flags: Flags) -> Flags {
+    Flags::from_bits_truncate(flags.bits() & SUPPORTED.load(Relaxed))
+}
+
 /// One entry's value.
 ///
 /// Not empty but not present is a page that a program keeps but may not touch (PROT_NONE): the frame stays in place.

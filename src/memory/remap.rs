@@ -1,0 +1,131 @@
+//! mremap(2): growing, shrinking and moving an area with its pages.
+
+use super::address_space::{AddressSpace, USER_END, checked_range};
+use super::areas::{Area, AreaFlags, PAGE};
+use super::page_table::{Entry, PageTable};
+use super::tlb::{self, Stale};
+use super::areas::Backing;
+use crate::errno::Errno;
+use core::ops::Range;
+
+/// Whether and where an area may move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Move {
+    No,
+    Anywhere,
+    To(u64),
+}
+
+impl AddressSpace {
+    /// Returns the area's new address. Nothing has changed when it fails.
+    pub fn remap(&mut self, old: Range<u64>, new_length: u64, how: Move) -> Result<u64, Errno> {
+        let new_length = new_length.checked_next_multiple_of(PAGE).ok_or(Errno::EINVAL)?;
+        let old = checked_range(old).ok_or(Errno::EINVAL)?;
+        if new_length == 0 || new_length > USER_END {
+            return Err(Errno::EINVAL);
+        }
+        let area = self.areas.find(old.start).ok_or(Errno::EFAULT)?;
+        if area.end < old.end {
+            return Err(Errno::EFAULT);
+        }
+        if let Move::To(target) = how {
+            return self.move_to(old, target, new_length);
+        }
+        let old_length = old.end - old.start;
+        if new_length <= old_length {
+            if new_length < old_length {
+                self.unmap(old.start + new_length..old.end)?;
+            }
+            return Ok(old.start);
+        }
+        if area.end == old.end && self.grow_in_place(&old, new_length)? {
+            return Ok(old.start);
+        }
+        if how == Move::No {
+            return Err(Errno::ENOMEM);
+        }
+        let target = self.areas.find_gap_below(self.mmap_top, super::address_space::LOWEST_MAPPING, new_length);
+        self.transfer(old, target.ok_or(Errno::ENOMEM)?, new_length)
+    }
+
+    /// Whether there was room behind the area.
+    fn grow_in_place(&mut self, old: &Range<u64>, new_length: u64) -> Result<bool, Errno> {
+        let (Some(new_end), index) = (old.start.checked_add(new_length), self.areas.index_at(old.start)) else {
+            return Ok(false);
+        };
+        let added = new_end - old.end;
+        let is_free = self.areas.find_gap_below(new_end, old.end, added) == Some(old.end);
+        if new_end > USER_END || !is_free {
+            return Ok(false);
+        }
+        let Some(mapping) = self.areas.get(index).map(|area| area.mapping.clone()) else { return Ok(false) };
+        self.check_limits(added / PAGE, &mapping, 0)?;
+        if let Some(area) = self.areas.get_mut(index) {
+            area.end = new_end;
+        }
+        self.mapped_pages += added / PAGE;
+        self.data_pages += if mapping.is_data() { added / PAGE } else { 0 };
+        self.areas.join(index..index + 1);
+        Ok(true)
+    }
+
+    fn move_to(&mut self, old: Range<u64>, target: u64, new_length: u64) -> Result<u64, Errno> {
+        let new_end = target.checked_add(new_length).filter(|&end| end <= USER_END).ok_or(Errno::EINVAL)?;
+        let overlaps = target < old.end && old.start < new_end;
+        if !target.is_multiple_of(PAGE) || overlaps {
+            return Err(Errno::EINVAL);
+        }
+        self.areas.reserve(4)?;
+        if !self.areas.is_free(target..new_end) {
+            self.unmap(target..new_end)?;
+        }
+        let kept = new_length.min(old.end - old.start);
+        if old.start + kept < old.end {
+            self.unmap(old.start + kept..old.end)?;
+        }
+        self.transfer(old.start..old.start + kept, target, new_length)
+    }
+
+    /// Moves area and pages to a free place, where the area may be longer.
+    fn transfer(&mut self, old: Range<u64>, target: u64, new_length: u64) -> Result<u64, Errno> {
+        let old_length = old.end - old.start;
+        let area = self.areas.find(old.start).ok_or(Errno::EFAULT)?;
+        let mut mapping = area.mapping.clone();
+        if let Backing::Object { offset, .. } = &mut mapping.backing {
+            *offset = offset.wrapping_add(old.start - area.start);
+        }
+        mapping.flags.remove(AreaFlags::STACK);
+        self.check_limits(new_length / PAGE, &mapping, old_length / PAGE)?;
+        self.areas.reserve(3)?;
+        prepare_tables(&mut self.table, old.clone(), target)?;
+        self.add_area(Area { start: target, end: target + new_length, mapping })?;
+        let stale = self.move_pages(old.clone(), target);
+        // The entries are empty by now: this takes the area and the tables away.
+        self.unmap(old)?;
+        tlb::flush(self.table.root(), stale);
+        Ok(target)
+    }
+
+    fn move_pages(&mut self, old: Range<u64>, target: u64) -> Stale {
+        let (mut count, mut last) = (0, 0);
+        self.table.for_each_page(old.clone(), |address, slot| {
+            if let Some(new_slot) = self.table.slot(target + (address - old.start)) {
+                new_slot.set(slot.get());
+                slot.set(Entry::EMPTY);
+                count += 1;
+                last = address;
+            }
+        });
+        Stale::pages(count, last)
+    }
+}
+
+/// Makes the tables that the pages' new places need; frees what it made if it can't make all.
+fn prepare_tables(table: &mut PageTable, old: Range<u64>, target: u64) -> Result<(), Errno> {
+    let length = old.end - old.start;
+    let first = target & !(PageTable::LEAF_TABLE_SPAN - 1);
+    for address in (first..target + length).step_by(PageTable::LEAF_TABLE_SPAN as usize) {
+        table.slot_or_create(address)?;
+    }
+    Ok(())
+}

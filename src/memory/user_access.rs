@@ -1,0 +1,365 @@
+//! The way to programs' memory: the only code in Keel that follows a pointer a program passed.
+//!
+//! Each function checks that the range lies in user space, whole and unwrapped, and then copies directly, at the current
+//! address space's addresses. A page that isn't there yet is faulted in on the way; one that can't be ends the copy, by
+//! asm/user_copy.asm's recovery table, with EFAULT or with what was done before. Programs' other threads may change
+//! the memory at any time: whatever is checked is copied first.
+//!
+//! No lock is held around these calls, but for a pipe's or a terminal's: a fault takes the address space's.
+
+use super::address_space::USER_END;
+use crate::errno::Errno;
+use crate::lock;
+use alloc::vec::Vec;
+use core::fmt;
+use core::mem::MaybeUninit;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// An address as a program gave it: nothing is known of it.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable)]
+#[repr(transparent)]
+pub struct UserAddress(u64);
+
+impl UserAddress {
+    pub const NULL: Self = Self(0);
+
+    #[inline(always)]
+    pub const fn new(address: u64) -> Self {
+        Self(address)
+    }
+
+    #[inline(always)]
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+
+    #[inline(always)]
+    pub const fn is_null(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The address `bytes` further on. What wraps comes out past user space, and is refused when it is used.
+    #[inline(always)]
+    pub const fn offset(self, bytes: u64) -> Self {
+        Self(self.0.saturating_add(bytes))
+    }
+
+    /// Fails unless all of `count` bytes from here on lie in user space.
+    #[inline(always)]
+    pub fn check(self, count: usize) -> Result<(), Errno> {
+        match self.0.checked_add(count as u64) {
+            Some(end) if end <= USER_END => Ok(()),
+            _ => Err(Errno::EFAULT),
+        }
+    }
+}
+
+impl fmt::Debug for UserAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "user:{:#x}", self.0)
+    }
+}
+
+#[repr(C)]
+struct Loaded {
+    value: u64,
+    failed: u64,
+}
+
+/// What asm/user_copy.asm says of a string.
+#[repr(C)]
+struct Scanned {
+    length: u64,
+    status: u64,
+}
+
+const STRING_ENDED: u64 = 0;
+const STRING_FAULT: u64 = 1;
+
+unsafe extern "C" {
+    fn user_copy(to: *mut u8, from: *const u8, count: usize) -> usize;
+    fn user_zero(to: *mut u8, count: usize) -> usize;
+    fn user_get_8(from: u64) -> Loaded;
+    fn user_get_16(from: u64) -> Loaded;
+    fn user_get_32(from: u64) -> Loaded;
+    fn user_get_64(from: u64) -> Loaded;
+    fn user_put_8(to: u64, value: u64) -> u64;
+    fn user_put_16(to: u64, value: u64) -> u64;
+    fn user_put_32(to: u64, value: u64) -> u64;
+    fn user_put_64(to: u64, value: u64) -> u64;
+    fn user_compare_exchange_32(at: u64, expected: u32, new: u32) -> Loaded;
+    fn user_copy_string(to: *mut u8, from: u64, limit: usize) -> Scanned;
+    fn user_string_length(from: u64, limit: usize) -> Scanned;
+
+    static user_access_table_start: [u64; 2];
+    static user_access_table_end: [u64; 2];
+    static user_access_allow_start: u64;
+    static user_access_allow_end: u64;
+    static user_access_forbid_start: u64;
+    static user_access_forbid_end: u64;
+}
+
+fn pointer(address: UserAddress) -> *mut u8 {
+    core::ptr::without_provenance_mut(address.0 as usize)
+}
+
+#[inline(always)]
+fn assert_no_forbidden_lock() {
+    lock::assert_held_only_up_to(lock::Rank::Pipe);
+}
+
+/// Copies from a program; how many bytes were read before the first bad one. EFAULT if not even the first was.
+#[inline]
+pub fn copy_in_partial(to: &mut [u8], from: UserAddress) -> Result<usize, Errno> {
+    from.check(to.len())?;
+    assert_no_forbidden_lock();
+    // SAFETY: `to` is a kernel buffer of that length; the source was checked to be the user's, and faults are recovered.
+    let left = unsafe { user_copy(to.as_mut_ptr(), pointer(from), to.len()) };
+    partial(to.len(), left)
+}
+
+/// Copies to a program; how many bytes were written before the first bad one. EFAULT if not even the first was.
+#[inline]
+pub fn copy_out_partial(to: UserAddress, from: &[u8]) -> Result<usize, Errno> {
+    to.check(from.len())?;
+    assert_no_forbidden_lock();
+    // SAFETY: `from` is a kernel buffer of that length; the target was checked to be the user's, and faults are recovered.
+    let left = unsafe { user_copy(pointer(to), from.as_ptr(), from.len()) };
+    partial(from.len(), left)
+}
+
+/// Writes zeros; how many were written before the first bad byte.
+#[inline]
+pub fn zero_out_partial(to: UserAddress, count: usize) -> Result<usize, Errno> {
+    to.check(count)?;
+    assert_no_forbidden_lock();
+    // SAFETY: the target was checked to be the user's, and faults are recovered.
+    let left = unsafe { user_zero(pointer(to), count) };
+    partial(count, left)
+}
+
+#[inline(always)]
+fn partial(count: usize, left: usize) -> Result<usize, Errno> {
+    if left != 0 && left == count { Err(Errno::EFAULT) } else { Ok(count - left) }
+}
+
+#[inline(always)]
+fn whole(count: usize, done: usize) -> Result<(), Errno> {
+    if done == count { Ok(()) } else { Err(Errno::EFAULT) }
+}
+
+/// Fills a buffer from a program, or fails.
+#[inline]
+pub fn copy_in(to: &mut [u8], from: UserAddress) -> Result<(), Errno> {
+    let count = to.len();
+    copy_in_partial(to, from).and_then(|done| whole(count, done))
+}
+
+/// Writes a buffer to a program, or fails (what lies before the first bad byte is written then).
+#[inline]
+pub fn copy_out(to: UserAddress, from: &[u8]) -> Result<(), Errno> {
+    copy_out_partial(to, from).and_then(|done| whole(from.len(), done))
+}
+
+#[inline]
+pub fn zero_out(to: UserAddress, count: usize) -> Result<(), Errno> {
+    zero_out_partial(to, count).and_then(|done| whole(count, done))
+}
+
+/// Copies from a page in the direct map (or other kernel memory that programs may be writing to) to a program: no
+/// reference is made to bytes that can change. Returns the count before the first bad byte.
+///
+/// # Safety
+/// `from` is valid for reads of `count` bytes, races with programs apart.
+#[inline]
+pub unsafe fn copy_page_out(to: UserAddress, from: *const u8, count: usize) -> Result<usize, Errno> {
+    to.check(count)?;
+    assert_no_forbidden_lock();
+    // SAFETY: the caller's promise for `from`; the target was checked, and faults are recovered.
+    partial(count, unsafe { user_copy(pointer(to), from, count) })
+}
+
+/// The other way round: from a program into a page that programs may be using.
+///
+/// # Safety
+/// `to` is valid for writes of `count` bytes, races with programs apart.
+#[inline]
+pub unsafe fn copy_page_in(to: *mut u8, from: UserAddress, count: usize) -> Result<usize, Errno> {
+    from.check(count)?;
+    assert_no_forbidden_lock();
+    // SAFETY: the caller's promise for `to`; the source was checked, and faults are recovered.
+    partial(count, unsafe { user_copy(to, pointer(from), count) })
+}
+
+/// Reads a value. Sizes up to 8 bytes take one load.
+#[inline]
+pub fn read_value<T: FromBytes>(from: UserAddress) -> Result<T, Errno> {
+    from.check(size_of::<T>())?;
+    assert_no_forbidden_lock();
+    // SAFETY: the address was checked to be the user's, and faults are recovered.
+    let loaded = unsafe {
+        match size_of::<T>() {
+            1 => user_get_8(from.0),
+            2 => user_get_16(from.0),
+            4 => user_get_32(from.0),
+            8 => user_get_64(from.0),
+            _ => return read_large(from),
+        }
+    };
+    if loaded.failed != 0 {
+        return Err(Errno::EFAULT);
+    }
+    // SAFETY: T has this size, and any bytes are a T. Little-endian: the low bytes are the ones that were loaded.
+    Ok(unsafe { core::mem::transmute_copy::<u64, T>(&loaded.value) })
+}
+
+fn read_large<T: FromBytes>(from: UserAddress) -> Result<T, Errno> {
+    let mut value = MaybeUninit::<T>::uninit();
+    let size = size_of::<T>();
+    // SAFETY: `value` has room for `size` bytes; the source was checked by the caller, and faults are recovered.
+    let left = unsafe { user_copy(value.as_mut_ptr().cast(), pointer(from), size) };
+    if left != 0 {
+        return Err(Errno::EFAULT);
+    }
+    // SAFETY: all bytes were written, and any bytes are a T.
+    Ok(unsafe { value.assume_init() })
+}
+
+/// Writes a value. Sizes up to 8 bytes take one store.
+#[inline]
+pub fn write_value<T: IntoBytes + Immutable>(to: UserAddress, value: &T) -> Result<(), Errno> {
+    to.check(size_of::<T>())?;
+    assert_no_forbidden_lock();
+    let bytes = value.as_bytes();
+    let small = || bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
+    // SAFETY: the address was checked to be the user's, and faults are recovered.
+    let failed = unsafe {
+        match bytes.len() {
+            1 => user_put_8(to.0, small()),
+            2 => user_put_16(to.0, small()),
+            4 => user_put_32(to.0, small()),
+            8 => user_put_64(to.0, small()),
+            count => user_copy(pointer(to), bytes.as_ptr(), count) as u64,
+        }
+    };
+    if failed == 0 { Ok(()) } else { Err(Errno::EFAULT) }
+}
+
+/// Reads an array of `count` values. Its size is the program's choice, so memory for it is asked for, and may be refused.
+pub fn read_slice<T: FromBytes>(from: UserAddress, count: usize) -> Result<Vec<T>, Errno> {
+    let bytes = count.checked_mul(size_of::<T>()).ok_or(Errno::EFAULT)?;
+    from.check(bytes)?;
+    assert_no_forbidden_lock();
+    let mut values = Vec::new();
+    values.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+    // SAFETY: the vector has room for `bytes`; the source was checked, and faults are recovered.
+    let left = unsafe { user_copy(values.as_mut_ptr().cast(), pointer(from), bytes) };
+    if left != 0 {
+        return Err(Errno::EFAULT);
+    }
+    // SAFETY: `count` values' bytes were written, and any bytes are a T.
+    unsafe { values.set_len(count) };
+    Ok(values)
+}
+
+pub fn write_slice<T: IntoBytes + Immutable>(to: UserAddress, values: &[T]) -> Result<(), Errno> {
+    copy_out(to, values.as_bytes())
+}
+
+/// How a string copy ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StringEnd {
+    /// The string's length; its NUL was copied too.
+    Whole(usize),
+    /// The buffer is full and there was no NUL.
+    TooLong,
+}
+
+/// Copies a string with its NUL into a buffer.
+pub fn read_string_into(to: &mut [u8], from: UserAddress) -> Result<StringEnd, Errno> {
+    assert_no_forbidden_lock();
+    let limit = string_limit(from, to.len())?;
+    // SAFETY: `to` has room for `limit` bytes; those from `from` on were checked to be the user's, and faults are recovered.
+    let scanned = unsafe { user_copy_string(to.as_mut_ptr(), from.0, limit) };
+    string_end(scanned, limit, to.len())
+}
+
+/// The length of a string, if its NUL is among the first `limit` bytes.
+pub fn string_length(from: UserAddress, limit: usize) -> Result<StringEnd, Errno> {
+    assert_no_forbidden_lock();
+    let reachable = string_limit(from, limit)?;
+    // SAFETY: `reachable` bytes from `from` on were checked to be the user's, and faults are recovered.
+    let scanned = unsafe { user_string_length(from.0, reachable) };
+    string_end(scanned, reachable, limit)
+}
+
+/// A string of at most `limit` bytes with its NUL, without it; `too_long` where it is longer (ENAMETOOLONG for paths).
+pub fn read_string(from: UserAddress, limit: usize, too_long: Errno) -> Result<Vec<u8>, Errno> {
+    let StringEnd::Whole(length) = string_length(from, limit)? else { return Err(too_long) };
+    let mut string = Vec::new();
+    string.try_reserve_exact(length).map_err(|_| Errno::ENOMEM)?;
+    string.resize(length, 0);
+    copy_in(&mut string, from)?;
+    // The program may have shortened it since it was measured.
+    if let Some(end) = string.iter().position(|&byte| byte == 0) {
+        string.truncate(end);
+    }
+    Ok(string)
+}
+
+/// How many bytes from an address on may be looked at.
+fn string_limit(from: UserAddress, limit: usize) -> Result<usize, Errno> {
+    let reachable = USER_END.checked_sub(from.0).ok_or(Errno::EFAULT)?;
+    Ok(limit.min(reachable as usize))
+}
+
+fn string_end(scanned: Scanned, reachable: usize, limit: usize) -> Result<StringEnd, Errno> {
+    match scanned.status {
+        STRING_ENDED => Ok(StringEnd::Whole(scanned.length as usize)),
+        STRING_FAULT => Err(Errno::EFAULT),
+        // It reaches the end of user space.
+        _ if reachable < limit => Err(Errno::EFAULT),
+        _ => Ok(StringEnd::TooLong),
+    }
+}
+
+/// Atomically puts `new` in the place of `expected`; returns what was there. For futexes, so aligned.
+pub fn compare_exchange(at: UserAddress, expected: u32, new: u32) -> Result<u32, Errno> {
+    at.check(size_of::<u32>())?;
+    assert_no_forbidden_lock();
+    // SAFETY: the address was checked to be the user's, and faults are recovered.
+    let result = unsafe { user_compare_exchange_32(at.0, expected, new) };
+    if result.failed == 0 { Ok(result.value as u32) } else { Err(Errno::EFAULT) }
+}
+
+/// Where the kernel goes on if the instruction at `rip` touched user memory that isn't there.
+pub fn recovery_for(rip: u64) -> Option<u64> {
+    let start = &raw const user_access_table_start;
+    let bytes = (&raw const user_access_table_end).addr() - start.addr();
+    // SAFETY: asm/user_copy.asm fills the table between the two symbols with pairs of addresses.
+    let table = unsafe { core::slice::from_raw_parts(start, bytes / size_of::<[u64; 2]>()) };
+    table.iter().find(|[instruction, _]| *instruction == rip).map(|[_, recovery]| *recovery)
+}
+
+/// On processors with SMAP, makes the marked places in asm/user_copy.asm STAC and CLAC. Called while the kernel's text is still
+/// mapped writable, by the boot page tables; the load of CR3 that ends this serialises the processor.
+pub(super) fn allow_access_where_smap_forbids() {
+    const STAC: [u8; 3] = [0x0f, 0x01, 0xcb];
+    const CLAC: [u8; 3] = [0x0f, 0x01, 0xca];
+    if !crate::cpu::features::features().smap {
+        return;
+    }
+    let sites = [
+        (&raw const user_access_allow_start, &raw const user_access_allow_end, STAC),
+        (&raw const user_access_forbid_start, &raw const user_access_forbid_end, CLAC),
+    ];
+    for (start, end, instruction) in sites {
+        let count = (end.addr() - start.addr()) / size_of::<u64>();
+        // SAFETY: asm/user_copy.asm fills the list between the two symbols with addresses.
+        for &site in unsafe { core::slice::from_raw_parts(start, count) } {
+            let site: *mut [u8; 3] = core::ptr::with_exposed_provenance_mut(site as usize);
+            // SAFETY: a three-byte no-operation that nobody executes now, made another instruction of three bytes.
+            unsafe { site.write_volatile(instruction) };
+        }
+    }
+}
