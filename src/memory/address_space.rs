@@ -302,8 +302,8 @@ impl AddressSpace {
         self.table.for_each_page(range, |address, slot| {
             let entry = slot.get();
             let frame = entry.frame();
-            let writes = may_write
-                && if is_shared { entry.contains(Flags::WRITABLE) } else { frame_table.is_exclusive(frame) };
+            let writes =
+                may_write && if is_shared { entry.contains(Flags::WRITABLE) } else { frame_table.is_exclusive(frame) };
             slot.set(Entry::new(frame, if writes { writable } else { readable }));
             count += 1;
             last = address;

@@ -106,12 +106,7 @@ pub struct Mapping {
 impl Mapping {
     /// Private zero-filled memory.
     pub const fn anonymous(protection: Protection) -> Self {
-        Self {
-            protection,
-            max_protection: Protection::all(),
-            flags: AreaFlags::empty(),
-            backing: Backing::Anonymous,
-        }
+        Self { protection, max_protection: Protection::all(), flags: AreaFlags::empty(), backing: Backing::Anonymous }
     }
 
     /// A private view of an object from an offset: written pages become copies.
@@ -294,6 +289,12 @@ impl Areas {
         Ok(())
     }
 
+    /// Adds an area above all others, as it is; there is room for it.
+    pub fn append(&mut self, area: Area) {
+        debug_assert!(self.list.last().is_none_or(|last| last.end <= area.start), "areas overlap");
+        self.list.push(area);
+    }
+
     /// Cuts areas so that none crosses an end of the range; returns the indices of those within. Fails before changing
     /// anything.
     pub fn isolate(&mut self, range: Range<u64>) -> Result<Range<usize>, Errno> {
@@ -432,7 +433,8 @@ mod tests {
         let mut stack = area(1000, 1010, Protection::READ);
         stack.mapping.flags |= AreaFlags::GROWS_DOWN;
         areas.insert(stack).unwrap();
-        let gap = |top: u64, length: u64| areas.find_gap_below(top * PAGE, 16 * PAGE, length * PAGE).map(|at| at / PAGE);
+        let gap =
+            |top: u64, length: u64| areas.find_gap_below(top * PAGE, 16 * PAGE, length * PAGE).map(|at| at / PAGE);
         assert_eq!(gap(1000, 10), Some(1000 - 256 - 10));
         assert_eq!(gap(900, 544), Some(200));
         assert_eq!(gap(900, 545), None);

@@ -273,8 +273,7 @@ fn first_touch(area: &Area, page: u64, is_write: bool) -> Result<NewPage, FaultR
             frames::zero(new_page.frame());
             return Ok((Some(new_page), FaultOutcome::DemandZero));
         }
-        frames::share(frames::zero_frame());
-        return Ok((Some(PageRef::from_frame(frames::zero_frame())), FaultOutcome::SharedZero));
+        return Ok((Some(PageRef::of_zeros()?), FaultOutcome::SharedZero));
     };
     let source = object.page(index, false)?;
     if !is_write {

@@ -4,7 +4,7 @@
 //! the last side that still holds it. The work is a few instructions for each present page, and none for absent ones.
 
 use super::address_space::AddressSpace;
-use super::areas::{Area, Areas};
+use super::areas::Area;
 use super::frames;
 use super::page_table::PageTable;
 use super::tlb::{self, Stale};
@@ -14,16 +14,19 @@ use x86_64::structures::paging::PageTableFlags as Flags;
 impl AddressSpace {
     /// A copy of this address space. When it fails, this one is as it was (but for rights that come back with a fault).
     pub fn clone_for_fork(&mut self) -> Result<Self, Errno> {
-        let mut child = Self { table: PageTable::new()?, areas: Areas::new(), layout: self.layout.clone(), ..*self };
-        child.resident_pages = 0;
-        child.peak_resident_pages = 0;
-        child.mapped_pages = 0;
-        child.data_pages = 0;
+        let mut child = Self::new()?;
         child.areas.reserve(self.areas.len())?;
+        child.mmap_top = self.mmap_top;
+        child.heap = self.heap.clone();
+        child.limits = self.limits;
+        child.layout = self.layout.clone();
+        child.mapped_pages = self.mapped_pages;
+        child.data_pages = self.data_pages;
         let mut result = Ok(());
         for area in self.areas.iter() {
             // The area first: what the child's page table gets of it is freed with it, should memory end midway.
-            result = child.add_area(area.clone()).and_then(|()| copy_pages(&self.table, &mut child, area));
+            child.areas.append(area.clone());
+            result = copy_pages(&self.table, &mut child, area);
             if result.is_err() {
                 break;
             }

@@ -550,6 +550,17 @@ impl PageRef {
         allocate_zeroed().map(Self)
     }
 
+    /// The page of zeros that all share: to be read only. Past two thousand million holders, which could overflow the count,
+    /// each gets one of its own.
+    pub fn of_zeros() -> Result<Self, Errno> {
+        let frame = zero_frame();
+        if reference_count(frame) > u32::MAX / 2 {
+            return Self::new_zeroed();
+        }
+        share(frame);
+        Ok(Self(frame))
+    }
+
     /// Takes over a reference that the caller holds.
     #[inline]
     pub fn from_frame(frame: PhysFrame) -> Self {

@@ -1,10 +1,15 @@
 //! Memory: physical frames, the kernel's mappings and heap, programs' address spaces, and the way to their bytes.
 //!
 //! In reading order: [`early`] and [`frames`] (who owns which frame), [`direct_map`] (how any frame is reached),
-//! [`page_table`] (how an address is translated), [`kernel_map`] (the half that all address spaces share), [`heap`].
+//! [`page_table`] (how an address is translated), [`kernel_map`] (the half that all address spaces share), [`heap`];
+//! then [`areas`] and [`address_space`] (a program's half), [`faults`], `fork`, [`remap`], [`user_access`].
 
+pub mod address_space;
+pub mod areas;
 pub mod direct_map;
 pub mod early;
+pub mod faults;
+mod fork;
 pub mod frames;
 #[cfg(target_os = "none")]
 pub mod heap;
@@ -13,15 +18,29 @@ pub mod kernel_map;
 #[cfg(target_os = "none")]
 pub mod kernel_stack;
 pub mod page_table;
+pub mod remap;
 mod slabs;
+pub mod tlb;
+pub mod user_access;
+
+pub use address_space::{AddressSpace, Limits, Placement, ProgramLayout, USER_END};
+pub use areas::{Area, AreaFlags, Backing, Mapping, PageSource, Protection};
+pub use frames::PageRef;
+pub use user_access::UserAddress;
 
 #[cfg(target_os = "none")]
 pub use bring_up::init;
 
+/// What CR3 holds while no program's address space is needed: the kernel's own table, whose lower half is empty.
+#[cfg(target_os = "none")]
+pub fn kernel_page_table() -> u64 {
+    kernel_map::root().start_address().as_u64()
+}
+
 #[cfg(target_os = "none")]
 mod bring_up {
     use super::early::FreeRanges;
-    use super::{frames, kernel_map};
+    use super::{frames, kernel_map, user_access};
     use crate::boot::BootInformation;
     use crate::boot::Holder;
     use core::ops::Range;
@@ -36,6 +55,7 @@ mod bring_up {
         let held = information.held.iter().map(|held| held.range.start.as_u64()..held.range.end.as_u64());
         let image: Range<u64> = kernel_map::image_range();
         let mut free = FreeRanges::new(usable, held.chain([image]));
+        user_access::allow_access_where_smap_forbids();
         kernel_map::build(information, &mut free);
         frames::init(&mut free);
         give_back_what_is_done_with(information);
@@ -59,48 +79,4 @@ mod bring_up {
             }
         }
     }
-}
-pub mod user_access {
-    use crate::errno::Errno;
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct UserAddress(u64);
-    pub const USER_END: u64 = 0x7fff_ffff_f000;
-    impl UserAddress {
-        pub const fn new(a: u64) -> Self {
-            Self(a)
-        }
-        pub const fn as_u64(self) -> u64 {
-            self.0
-        }
-        pub const fn is_null(self) -> bool {
-            self.0 == 0
-        }
-    }
-    pub fn write_value<T>(_: UserAddress, _: &T) -> Result<(), Errno> {
-        Err(Errno::EFAULT)
-    }
-    pub fn copy_in(_: &mut [u8], _: UserAddress) -> Result<(), Errno> {
-        Err(Errno::EFAULT)
-    }
-    pub fn copy_out(_: UserAddress, _: &[u8]) -> Result<(), Errno> {
-        Err(Errno::EFAULT)
-    }
-    pub fn read_value<T>(_: UserAddress) -> Result<T, Errno> {
-        Err(Errno::EFAULT)
-    }
-}
-pub struct AddressSpace;
-impl AddressSpace {
-    pub fn clone_for_fork(&self) -> Result<Self, crate::errno::Errno> {
-        Ok(Self)
-    }
-    pub fn page_table_frame(&self) -> x86_64::structures::paging::PhysFrame {
-        unimplemented!()
-    }
-    pub fn write_bytes(&self, _: u64, _: &[u8]) -> Result<(), crate::errno::Errno> {
-        Ok(())
-    }
-}
-pub fn kernel_page_table() -> u64 {
-    0
 }

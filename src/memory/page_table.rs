@@ -198,6 +198,9 @@ pub struct PageTable {
 }
 
 impl PageTable {
+    /// What one level-1 table covers.
+    pub const LEAF_TABLE_SPAN: u64 = Level::TWO.span();
+
     /// An empty user half under the kernel's own half.
     pub fn new() -> Result<Self, Errno> {
         let root = frames::allocate()?;

@@ -1,10 +1,9 @@
 //! mremap(2): growing, shrinking and moving an area with its pages.
 
-use super::address_space::{AddressSpace, USER_END, checked_range};
-use super::areas::{Area, AreaFlags, PAGE};
+use super::address_space::{AddressSpace, LOWEST_MAPPING, USER_END, checked_range};
+use super::areas::{Area, AreaFlags, Backing, PAGE};
 use super::page_table::{Entry, PageTable};
 use super::tlb::{self, Stale};
-use super::areas::Backing;
 use crate::errno::Errno;
 use core::ops::Range;
 
@@ -44,7 +43,7 @@ impl AddressSpace {
         if how == Move::No {
             return Err(Errno::ENOMEM);
         }
-        let target = self.areas.find_gap_below(self.mmap_top, super::address_space::LOWEST_MAPPING, new_length);
+        let target = self.areas.find_gap_below(self.mmap_top, LOWEST_MAPPING, new_length);
         self.transfer(old, target.ok_or(Errno::ENOMEM)?, new_length)
     }
 
@@ -95,9 +94,15 @@ impl AddressSpace {
             *offset = offset.wrapping_add(old.start - area.start);
         }
         mapping.flags.remove(AreaFlags::STACK);
-        self.check_limits(new_length / PAGE, &mapping, old_length / PAGE)?;
+        self.check_limits(new_length.saturating_sub(old_length) / PAGE, &mapping, 0)?;
         self.areas.reserve(3)?;
-        prepare_tables(&mut self.table, old.clone(), target)?;
+        let new_range = target..target + old_length;
+        if let Err(error) = prepare_tables(&mut self.table, new_range.clone()) {
+            let index = self.areas.index_at(target);
+            let ceiling = self.areas.start_of(index).unwrap_or(USER_END + PAGE);
+            self.table.free_tables(new_range, self.areas.end_before(index), ceiling);
+            return Err(error);
+        }
         self.add_area(Area { start: target, end: target + new_length, mapping })?;
         let stale = self.move_pages(old.clone(), target);
         // The entries are empty by now: this takes the area and the tables away.
@@ -120,11 +125,10 @@ impl AddressSpace {
     }
 }
 
-/// Makes the tables that the pages' new places need; frees what it made if it can't make all.
-fn prepare_tables(table: &mut PageTable, old: Range<u64>, target: u64) -> Result<(), Errno> {
-    let length = old.end - old.start;
-    let first = target & !(PageTable::LEAF_TABLE_SPAN - 1);
-    for address in (first..target + length).step_by(PageTable::LEAF_TABLE_SPAN as usize) {
+/// Makes the tables that the pages' new places need.
+fn prepare_tables(table: &mut PageTable, range: Range<u64>) -> Result<(), Errno> {
+    let first = range.start & !(PageTable::LEAF_TABLE_SPAN - 1);
+    for address in (first..range.end).step_by(PageTable::LEAF_TABLE_SPAN as usize) {
         table.slot_or_create(address)?;
     }
     Ok(())

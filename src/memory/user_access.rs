@@ -7,7 +7,7 @@
 //!
 //! No lock is held around these calls, but for a pipe's or a terminal's: a fault takes the address space's.
 
-use super::address_space::USER_END;
+pub use super::address_space::USER_END;
 use crate::errno::Errno;
 use crate::lock;
 use alloc::vec::Vec;
@@ -76,6 +76,7 @@ struct Scanned {
 const STRING_ENDED: u64 = 0;
 const STRING_FAULT: u64 = 1;
 
+#[cfg(target_os = "none")]
 unsafe extern "C" {
     fn user_copy(to: *mut u8, from: *const u8, count: usize) -> usize;
     fn user_zero(to: *mut u8, count: usize) -> usize;
@@ -90,13 +91,44 @@ unsafe extern "C" {
     fn user_compare_exchange_32(at: u64, expected: u32, new: u32) -> Loaded;
     fn user_copy_string(to: *mut u8, from: u64, limit: usize) -> Scanned;
     fn user_string_length(from: u64, limit: usize) -> Scanned;
+}
 
-    static user_access_table_start: [u64; 2];
-    static user_access_table_end: [u64; 2];
-    static user_access_allow_start: u64;
-    static user_access_allow_end: u64;
-    static user_access_forbid_start: u64;
-    static user_access_forbid_end: u64;
+#[cfg(not(target_os = "none"))]
+use no_user_memory::*;
+
+/// On the host there are no programs: every access fails.
+#[cfg(not(target_os = "none"))]
+mod no_user_memory {
+    use super::{Loaded, STRING_FAULT, Scanned};
+
+    macro_rules! failing {
+        ($($name:ident($($argument:ty),*) -> $result:ty = $value:expr;)*) => {
+            // As unsafe as the real ones, which they stand for.
+            $(pub unsafe fn $name($(_: $argument),*) -> $result { $value })*
+        };
+    }
+
+    failing! {
+        user_get_8(u64) -> Loaded = Loaded { value: 0, failed: 1 };
+        user_get_16(u64) -> Loaded = Loaded { value: 0, failed: 1 };
+        user_get_32(u64) -> Loaded = Loaded { value: 0, failed: 1 };
+        user_get_64(u64) -> Loaded = Loaded { value: 0, failed: 1 };
+        user_put_8(u64, u64) -> u64 = 1;
+        user_put_16(u64, u64) -> u64 = 1;
+        user_put_32(u64, u64) -> u64 = 1;
+        user_put_64(u64, u64) -> u64 = 1;
+        user_compare_exchange_32(u64, u32, u32) -> Loaded = Loaded { value: 0, failed: 1 };
+        user_copy_string(*mut u8, u64, usize) -> Scanned = Scanned { length: 0, status: STRING_FAULT };
+        user_string_length(u64, usize) -> Scanned = Scanned { length: 0, status: STRING_FAULT };
+    }
+
+    pub unsafe fn user_copy(_: *mut u8, _: *const u8, count: usize) -> usize {
+        count
+    }
+
+    pub unsafe fn user_zero(_: *mut u8, count: usize) -> usize {
+        count
+    }
 }
 
 fn pointer(address: UserAddress) -> *mut u8 {
@@ -250,7 +282,7 @@ pub fn read_slice<T: FromBytes>(from: UserAddress, count: usize) -> Result<Vec<T
     let bytes = count.checked_mul(size_of::<T>()).ok_or(Errno::EFAULT)?;
     from.check(bytes)?;
     assert_no_forbidden_lock();
-    let mut values = Vec::new();
+    let mut values: Vec<T> = Vec::new();
     values.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
     // SAFETY: the vector has room for `bytes`; the source was checked, and faults are recovered.
     let left = unsafe { user_copy(values.as_mut_ptr().cast(), pointer(from), bytes) };
@@ -332,34 +364,52 @@ pub fn compare_exchange(at: UserAddress, expected: u32, new: u32) -> Result<u32,
     if result.failed == 0 { Ok(result.value as u32) } else { Err(Errno::EFAULT) }
 }
 
-/// Where the kernel goes on if the instruction at `rip` touched user memory that isn't there.
-pub fn recovery_for(rip: u64) -> Option<u64> {
-    let start = &raw const user_access_table_start;
-    let bytes = (&raw const user_access_table_end).addr() - start.addr();
-    // SAFETY: asm/user_copy.asm fills the table between the two symbols with pairs of addresses.
-    let table = unsafe { core::slice::from_raw_parts(start, bytes / size_of::<[u64; 2]>()) };
-    table.iter().find(|[instruction, _]| *instruction == rip).map(|[_, recovery]| *recovery)
-}
+#[cfg(target_os = "none")]
+pub(super) use sites::allow_access_where_smap_forbids;
+#[cfg(target_os = "none")]
+pub use sites::recovery_for;
 
-/// On processors with SMAP, makes the marked places in asm/user_copy.asm STAC and CLAC. Called while the kernel's text is still
-/// mapped writable, by the boot page tables; the load of CR3 that ends this serialises the processor.
-pub(super) fn allow_access_where_smap_forbids() {
-    const STAC: [u8; 3] = [0x0f, 0x01, 0xcb];
-    const CLAC: [u8; 3] = [0x0f, 0x01, 0xca];
-    if !crate::cpu::features::features().smap {
-        return;
+/// The lists that asm/user_copy.asm keeps of its own instructions.
+#[cfg(target_os = "none")]
+mod sites {
+    unsafe extern "C" {
+        static user_access_table_start: [u64; 2];
+        static user_access_table_end: [u64; 2];
+        static user_access_allow_start: u64;
+        static user_access_allow_end: u64;
+        static user_access_forbid_start: u64;
+        static user_access_forbid_end: u64;
     }
-    let sites = [
-        (&raw const user_access_allow_start, &raw const user_access_allow_end, STAC),
-        (&raw const user_access_forbid_start, &raw const user_access_forbid_end, CLAC),
-    ];
-    for (start, end, instruction) in sites {
-        let count = (end.addr() - start.addr()) / size_of::<u64>();
-        // SAFETY: asm/user_copy.asm fills the list between the two symbols with addresses.
-        for &site in unsafe { core::slice::from_raw_parts(start, count) } {
-            let site: *mut [u8; 3] = core::ptr::with_exposed_provenance_mut(site as usize);
-            // SAFETY: a three-byte no-operation that nobody executes now, made another instruction of three bytes.
-            unsafe { site.write_volatile(instruction) };
+
+    /// Where the kernel goes on if the instruction at `rip` touched user memory that isn't there.
+    pub fn recovery_for(rip: u64) -> Option<u64> {
+        let start = &raw const user_access_table_start;
+        let bytes = (&raw const user_access_table_end).addr() - start.addr();
+        // SAFETY: asm/user_copy.asm fills the table between the two symbols with pairs of addresses.
+        let table = unsafe { core::slice::from_raw_parts(start, bytes / size_of::<[u64; 2]>()) };
+        table.iter().find(|[instruction, _]| *instruction == rip).map(|[_, recovery]| *recovery)
+    }
+
+    /// On processors with SMAP, makes the marked places in asm/user_copy.asm STAC and CLAC. Called while the kernel's text is still
+    /// mapped writable, by the boot page tables; the load of CR3 that ends this serialises the processor.
+    pub(in crate::memory) fn allow_access_where_smap_forbids() {
+        const STAC: [u8; 3] = [0x0f, 0x01, 0xcb];
+        const CLAC: [u8; 3] = [0x0f, 0x01, 0xca];
+        if !crate::cpu::features::features().smap {
+            return;
+        }
+        let sites = [
+            (&raw const user_access_allow_start, &raw const user_access_allow_end, STAC),
+            (&raw const user_access_forbid_start, &raw const user_access_forbid_end, CLAC),
+        ];
+        for (start, end, instruction) in sites {
+            let count = (end.addr() - start.addr()) / size_of::<u64>();
+            // SAFETY: asm/user_copy.asm fills the list between the two symbols with addresses.
+            for &site in unsafe { core::slice::from_raw_parts(start, count) } {
+                let site: *mut [u8; 3] = core::ptr::with_exposed_provenance_mut(site as usize);
+                // SAFETY: a three-byte no-operation that nobody executes now, made another instruction of three bytes.
+                unsafe { site.write_volatile(instruction) };
+            }
         }
     }
 }
