@@ -1,6 +1,7 @@
 //! Device files: numbers, and the drivers behind them.
 
 use super::transfer::{Sink, Source};
+use super::waiting::{Events, PollTable};
 use crate::errno::Errno;
 use crate::lock::{Lock, Rank};
 use alloc::vec::Vec;
@@ -45,6 +46,11 @@ pub trait Device: Send + Sync {
     fn read(&self, number: DeviceNumber, request: Request, sink: &mut dyn Sink) -> Result<usize, Errno>;
 
     fn write(&self, number: DeviceNumber, request: Request, source: &mut dyn Source) -> Result<usize, Errno>;
+
+    /// What the device is ready for; it wakes `table`'s poller when that may have changed.
+    fn poll<'a>(&'a self, _number: DeviceNumber, _table: Option<&mut PollTable<'a>>) -> Events {
+        Events::READABLE | Events::WRITABLE
+    }
 
     /// `ioctl(2)`; `argument` is a user address or a number, as the command says.
     fn ioctl(&self, _number: DeviceNumber, _command: u32, _argument: u64) -> Result<isize, Errno> {

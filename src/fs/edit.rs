@@ -7,6 +7,7 @@ use super::context::Context;
 use super::device::DeviceNumber;
 use super::inode::{Attributes, Body, EXECUTE, Inode, S_IFDIR, S_IFLNK, S_ISGID, S_ISVTX, WRITE};
 use super::mount::{Location, Place};
+use super::pipe::Pipe;
 use super::tree::{self, Dentry, Name, Tree};
 use super::walk::{Last, LastKind, LastName, find, find_or_start, find_parent};
 use crate::errno::Errno;
@@ -42,7 +43,7 @@ pub fn make_node(
     let kind = if mode & S_IFMT == 0 { S_IFREG } else { mode & S_IFMT };
     let body = match kind {
         S_IFREG => Body::Regular(Content::new()),
-        S_IFIFO => Body::Fifo,
+        S_IFIFO => Body::Fifo(Pipe::new()?),
         S_IFSOCK => Body::Socket,
         S_IFCHR | S_IFBLK => Body::Device(device),
         S_IFDIR => return Err(Errno::EPERM),

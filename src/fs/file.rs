@@ -6,11 +6,14 @@ use super::generated::Listed;
 use super::inode::{Body, Inode};
 use super::mount::{Location, MountFlags};
 use super::open_flags::OpenFlags;
+use super::pipe::{End, Pipe};
 use super::transfer::{Sink, Source};
 use super::tree;
+use super::waiting::{Events, PollTable};
 use crate::errno::Errno;
 use crate::lock::{Lock, Rank};
 use crate::task::credentials::Credentials;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -31,6 +34,7 @@ enum Kind {
     Regular,
     Directory,
     Device(&'static dyn Device),
+    Pipe(Arc<Pipe>, End),
     /// A generated file, and its text as it was when it was last read from the start.
     Generated(Lock<Vec<u8>>),
     /// Opened with O_PATH: a place, and nothing to read.
@@ -70,7 +74,12 @@ impl File {
             Body::Generated(_) => Kind::Generated(Lock::new(Rank::OpenFile, Vec::new())),
             Body::Device(number) => Kind::Device(super::device::find(*number)?),
             Body::Symlink(_) => return Err(Errno::ELOOP),
-            Body::Fifo | Body::Socket => return Err(Errno::ENXIO),
+            Body::Fifo(pipe) => {
+                let end = End { reads: flags.is_readable(), writes: flags.is_writable() };
+                pipe.open_end(end);
+                Kind::Pipe(Arc::clone(pipe), end)
+            }
+            Body::Socket => return Err(Errno::ENXIO),
         };
         Ok(Self {
             location,
@@ -120,7 +129,7 @@ impl File {
     pub fn is_seekable(&self) -> bool {
         match self.kind {
             Kind::Device(device) => device.is_seekable(),
-            Kind::Path => false,
+            Kind::Path | Kind::Pipe(..) => false,
             _ => true,
         }
     }
@@ -147,6 +156,7 @@ impl File {
                 Ok(count)
             }
             Kind::Device(device) => device.read(self.inode().device_number(), self.request(position), sink),
+            Kind::Pipe(pipe, _) => pipe.read(sink, self.request(0).nonblocking),
             Kind::Directory => Err(Errno::EISDIR),
             Kind::Generated(text) => self.read_generated(text, position, sink),
             Kind::Path => Err(Errno::EBADF),
@@ -171,6 +181,7 @@ impl File {
         match &self.kind {
             Kind::Regular => self.write_regular(position, source, rules),
             Kind::Device(device) => device.write(self.inode().device_number(), self.request(position), source),
+            Kind::Pipe(pipe, _) => pipe.write(source, self.request(0).nonblocking),
             Kind::Generated(_) => self.write_generated(source),
             Kind::Directory | Kind::Path => Err(Errno::EBADF),
         }
@@ -214,6 +225,32 @@ impl File {
         match &self.inode().body {
             Body::Regular(content) => Ok(content),
             _ => Err(Errno::EINVAL),
+        }
+    }
+
+    /// What the file is ready for; it wakes `table`'s poller when that may have changed.
+    pub fn poll<'a>(&'a self, table: Option<&mut PollTable<'a>>) -> Events {
+        match &self.kind {
+            Kind::Pipe(pipe, end) => pipe.poll(*end, table),
+            Kind::Device(device) => device.poll(self.inode().device_number(), table),
+            Kind::Path => Events::INVALID,
+            _ => Events::READABLE | Events::WRITABLE,
+        }
+    }
+
+    /// The pipe, if it is one.
+    pub fn pipe(&self) -> Option<&Pipe> {
+        match &self.kind {
+            Kind::Pipe(pipe, _) => Some(pipe),
+            _ => None,
+        }
+    }
+
+    /// Opening a FIFO waits for who opens its other end.
+    pub(super) fn wait_for_other_end(&self) -> Result<(), Errno> {
+        match &self.kind {
+            Kind::Pipe(pipe, end) => pipe.wait_for_other_end(*end, self.request(0).nonblocking),
+            _ => Ok(()),
         }
     }
 
@@ -345,8 +382,10 @@ impl File {
 
 impl Drop for File {
     fn drop(&mut self) {
-        if self.writable && matches!(self.kind, Kind::Regular) {
-            self.inode().end_write();
+        match &self.kind {
+            Kind::Regular if self.writable => self.inode().end_write(),
+            Kind::Pipe(pipe, end) => pipe.close_end(*end),
+            _ => {}
         }
     }
 }

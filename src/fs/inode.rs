@@ -4,6 +4,7 @@ use super::content::Content;
 use super::device::DeviceNumber;
 use super::file_system::FileSystem;
 use super::generated::Generated;
+use super::pipe::Pipe;
 use super::time::{Times, Timestamp, now};
 use crate::errno::Errno;
 use crate::lock::{Lock, Rank};
@@ -55,7 +56,7 @@ pub enum Body {
     /// The target.
     Symlink(Box<[u8]>),
     Device(DeviceNumber),
-    Fifo,
+    Fifo(Arc<Pipe>),
     Socket,
     /// Made up by the kernel when it is looked at.
     Generated(Box<dyn Generated>),

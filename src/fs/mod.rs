@@ -22,11 +22,14 @@ pub mod names;
 pub mod open;
 pub mod open_flags;
 pub mod pages;
+pub mod pipe;
+pub mod pipe_buffer;
 pub mod root;
 pub mod time;
 pub mod tmpfs;
 pub mod transfer;
 pub mod tree;
+pub mod waiting;
 pub mod walk;
 
 pub use context::{Context, FsContext};

@@ -144,16 +144,7 @@ pub fn mount(
     flags: MountFlags,
     on: Option<&Location>,
 ) -> Result<Arc<Mount>, Errno> {
-    static NEXT_ID: AtomicU32 = AtomicU32::new(1);
-    let new = Mount {
-        id: NEXT_ID.fetch_add(1, Relaxed),
-        file_system: Arc::clone(file_system),
-        root: Arc::clone(root),
-        source: tree::boxed(source)?,
-        flags: AtomicU32::new(flags.bits()),
-        on: TreeCell::new(None),
-    };
-    let new = Arc::try_new(new).map_err(|_| Errno::ENOMEM)?;
+    let new = detached(file_system, root, source, flags)?;
     let mut tree = tree::lock();
     MOUNTS.get_mut(&mut tree).try_reserve(1).map_err(|_| Errno::ENOMEM)?;
     if let Some(on) = on {
@@ -167,6 +158,25 @@ pub fn mount(
     }
     MOUNTS.get_mut(&mut tree).push(Arc::clone(&new));
     Ok(new)
+}
+
+/// A mount that isn't in the tree: its files are reached only by those who have them.
+pub fn detached(
+    file_system: &Arc<FileSystem>,
+    root: &Arc<Dentry>,
+    source: &[u8],
+    flags: MountFlags,
+) -> Result<Arc<Mount>, Errno> {
+    static NEXT_ID: AtomicU32 = AtomicU32::new(1);
+    let new = Mount {
+        id: NEXT_ID.fetch_add(1, Relaxed),
+        file_system: Arc::clone(file_system),
+        root: Arc::clone(root),
+        source: tree::boxed(source)?,
+        flags: AtomicU32::new(flags.bits()),
+        on: TreeCell::new(None),
+    };
+    Arc::try_new(new).map_err(|_| Errno::ENOMEM)
 }
 
 /// Takes a mount away. EBUSY while anybody is in it, unless `lazily`: then it is only no longer to be found.

@@ -10,6 +10,7 @@ use super::open_flags::OpenFlags;
 use super::tree::{self, Dentry, Name};
 use super::walk::{LINKS_MAX, Last, LastKind, find, find_or_start, find_parent};
 use crate::errno::Errno;
+use crate::task::credentials::Credentials;
 use alloc::sync::Arc;
 
 /// Opens what `path` names, and makes it first where O_CREAT asks for that.
@@ -74,7 +75,18 @@ fn finish(context: &Context<'_>, location: Location, flags: OpenFlags, truncates
         super::file::set_size(&inode, 0, &rules)?;
     }
     drop(truncating);
+    file.wait_for_other_end()?;
     Arc::try_new(file).map_err(|_| Errno::ENOMEM)
+}
+
+/// `pipe2(2)`: both ends of a new pipe, the reading one first. Of `flags` only what may be set on open files counts.
+pub fn open_pipe(credentials: &Credentials, flags: OpenFlags) -> Result<[Arc<File>; 2], Errno> {
+    let location = super::pipe::anonymous(credentials)?;
+    let flags = flags.intersection(OpenFlags::SETTABLE);
+    let reader = File::new(location.clone(), flags)?;
+    let writer = File::new(location, flags | OpenFlags::WRITE_ONLY)?;
+    let share = |file| Arc::try_new(file).map_err(|_| Errno::ENOMEM);
+    Ok([share(reader)?, share(writer)?])
 }
 
 /// What can't be opened for what it is.

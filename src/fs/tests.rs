@@ -9,6 +9,7 @@ use super::mount::{self, Location, MountFlags};
 use super::open::open;
 use super::open_flags::OpenFlags;
 use super::transfer::{SliceSink, SliceSource};
+use super::waiting::Events;
 use super::walk::{Last, find};
 use super::{FileTable, attributes, tmpfs};
 use crate::errno::Errno;
@@ -419,4 +420,44 @@ fn do_the_devices_of_memory_behave_as_named() {
     assert_eq!(random.read(&mut SliceSink::new(&mut buffer)), Ok(9000));
     assert!(buffer.iter().filter(|byte| **byte == 0).count() < 100);
     assert_eq!(fixture.open("dev/tty1", read_write).err(), Some(Errno::ENXIO));
+}
+
+#[test]
+fn does_a_pipe_keep_small_writes_whole_and_tell_its_ends() {
+    let fixture = Fixture::new();
+    let flags = OpenFlags::NONBLOCK;
+    let [reader, writer] = super::open::open_pipe(&ROOT, flags).unwrap();
+    let mut buffer = vec![0; 70_000];
+    assert_eq!(reader.read(&mut SliceSink::new(&mut buffer)), Err(Errno::EAGAIN));
+    assert_eq!(fixture.write(&writer, &[1; 70_000]), Ok(65_536));
+    assert_eq!(reader.read(&mut SliceSink::new(&mut buffer[..100])), Ok(100));
+    assert_eq!(fixture.write(&writer, &[2; 101]), Err(Errno::EAGAIN));
+    assert_eq!(fixture.write(&writer, &[2; 5000]), Ok(100));
+    assert_eq!((writer.poll(None), writer.seek(0, super::file::Whence::Start)), (Events::empty(), Err(Errno::ESPIPE)));
+    drop(writer);
+    assert_eq!(reader.poll(None), Events::READABLE | Events::HANG_UP);
+    assert_eq!(reader.read(&mut SliceSink::new(&mut buffer)), Ok(65_536));
+    assert_eq!(reader.read(&mut SliceSink::new(&mut buffer)), Ok(0));
+    let [reader, writer] = super::open::open_pipe(&ROOT, flags).unwrap();
+    drop(reader);
+    assert_eq!(writer.poll(None), Events::WRITABLE | Events::ERROR);
+    assert_eq!(fixture.write(&writer, b"x"), Err(Errno::EPIPE));
+}
+
+#[test]
+fn does_a_fifo_want_a_reader_first() {
+    let fixture = Fixture::new();
+    edit::make_node(&fixture.context(), None, b"p", 0o010644, super::device::DeviceNumber::NONE).unwrap();
+    let nonblocking = OpenFlags::NONBLOCK;
+    assert_eq!(fixture.open("p", nonblocking | OpenFlags::WRITE_ONLY).err(), Some(Errno::ENXIO));
+    assert_eq!(fixture.open("p", OpenFlags::empty()).err(), Some(Errno::EDEADLK));
+    let reader = fixture.open("p", nonblocking).unwrap();
+    let mut buffer = [0; 9];
+    assert_eq!(reader.read(&mut SliceSink::new(&mut buffer)), Ok(0));
+    let writer = fixture.open("p", OpenFlags::WRITE_ONLY).unwrap();
+    assert_eq!(reader.read(&mut SliceSink::new(&mut buffer)), Err(Errno::EAGAIN));
+    fixture.write(&writer, b"kept?").unwrap();
+    drop((reader, writer));
+    let both = fixture.open("p", nonblocking | OpenFlags::READ_WRITE).unwrap();
+    assert_eq!(both.read(&mut SliceSink::new(&mut buffer)), Err(Errno::EAGAIN));
 }
