@@ -33,6 +33,8 @@ pub enum Rank {
     Mounts,
     /// The names in a directory.
     Directory,
+    /// Which address space a process has. A fault asks, so it may be taken under a pipe's or a terminal's lock.
+    AddressSpaceOf,
     /// One process's areas and page table.
     AddressSpace,
     /// A file's pages and attributes.

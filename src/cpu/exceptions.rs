@@ -199,7 +199,7 @@ pub use handling::handle;
 mod handling {
     use super::Exception;
     use crate::interrupts::InterruptFrame;
-    use crate::{panic, trace};
+    use crate::{memory, panic, trace};
     use x86_64::registers::control::Cr2;
 
     /// Called for vectors below 32, with interrupts off. Returns when the interrupted code may go on.
@@ -220,7 +220,9 @@ mod handling {
 
     fn page_fault(frame: &mut InterruptFrame, fault_address: u64) {
         trace::record(trace::Kind::Fault, fault_address, frame.error_code);
-        kernel_exception(frame, Exception::PageFault, fault_address)
+        if !memory::faults::handle(fault_address, frame) {
+            kernel_exception(frame, Exception::PageFault, fault_address)
+        }
     }
 
     fn user_exception(frame: &mut InterruptFrame, exception: Exception) {

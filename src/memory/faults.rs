@@ -3,6 +3,8 @@
 //! Everything is decided in [`AddressSpace::resolve_fault`], which returns what it did, or why it refuses. Whoever caused the
 //! fault is dealt with by its caller: a program gets a signal, a copy to or from user memory ends early.
 
+#[cfg(target_os = "none")]
+use super::address_space::USER_END;
 use super::address_space::{AddressSpace, page_flags};
 use super::areas::{Area, AreaFlags, PAGE, Protection, STACK_GUARD_GAP};
 use super::frames::{self, PageRef};
@@ -73,6 +75,51 @@ pub fn access_of(error_code: u64) -> Access {
         code if code & FETCH != 0 => Access::Execute,
         _ => Access::Read,
     }
+}
+
+/// Handles a page fault of a program, or of the kernel while it copies from or to one. False where it is neither: a bug of the
+/// kernel's. Called with interrupts off; a program that can't go on has a signal pending when this returns.
+#[cfg(target_os = "none")]
+pub fn handle(address: u64, frame: &mut crate::interrupts::InterruptFrame) -> bool {
+    /// A bit is set in a table that the processor says is always clear (SDM 3A §4.7).
+    const RESERVED_BIT: u64 = 1 << 3;
+    let thread = crate::task::current();
+    let recovery = if frame.from_user() { None } else { super::user_access::recovery_for(frame.rip) };
+    if frame.error_code & RESERVED_BIT != 0 || !frame.from_user() && (recovery.is_none() || address >= USER_END) {
+        return false;
+    }
+    let access = access_of(frame.error_code);
+    let resolved = thread.process.with_address_space(|space| resolve(space, address, access));
+    let Err(refusal) = resolved.unwrap_or(Err(FaultRefusal::Unmapped)) else { return true };
+    if refusal == FaultRefusal::OutOfMemory {
+        kill_for_memory(&thread);
+    } else if recovery.is_none() {
+        send_signal(&thread, refusal, address);
+    }
+    if let Some(recovery) = recovery {
+        frame.rip = recovery;
+    }
+    true
+}
+
+#[cfg(target_os = "none")]
+fn send_signal(thread: &crate::task::Thread, refusal: FaultRefusal, address: u64) {
+    use crate::task::signal::{Info, Signal, code, force};
+    let (signal, code) = match refusal {
+        FaultRefusal::Denied => (Signal::SEGV, code::SEGV_ACCERR),
+        FaultRefusal::NoSuchPage => (Signal::BUS, code::BUS_ADRERR),
+        FaultRefusal::Unmapped | FaultRefusal::OutOfMemory => (Signal::SEGV, code::SEGV_MAPERR),
+    };
+    force(thread, Info::fault(signal, code, address));
+}
+
+/// The process that needs a page when there is none is the one that ends: what it holds is free then.
+#[cfg(target_os = "none")]
+#[cold]
+fn kill_for_memory(thread: &crate::task::Thread) {
+    use crate::task::signal::{Info, Signal, force};
+    log::warn!(target: "memory", "out of memory: process {} is killed", thread.process.pid);
+    force(thread, Info::from_kernel(Signal::KILL));
 }
 
 impl AddressSpace {

@@ -84,7 +84,7 @@ impl Process {
     pub fn new(pid: u32, parts: Parts) -> Result<Arc<Self>, Errno> {
         let process = Self {
             pid,
-            address_space: Lock::new(Rank::Process, parts.address_space),
+            address_space: Lock::new(Rank::AddressSpaceOf, parts.address_space),
             files: Lock::new(Rank::Process, parts.files),
             fs_context: Lock::new(Rank::Process, parts.fs_context),
             credentials: Lock::new(Rank::Process, parts.credentials),
