@@ -13,17 +13,19 @@ mod kernel {
     extern "C" fn kernel_main(loader_magic: u32, information: u64, entry_tsc: u64) -> ! {
         cpu::init();
         log::initialise();
+        interrupts::clock::init(entry_tsc);
         log::set_clock(interrupts::clock::now_ns);
         let boot = boot::collect(loader_magic, information, entry_tsc);
         choose_consoles(boot);
         boot.report();
         acpi::discover(boot);
-        interrupts::init();
-        interrupts::timer::init(entry_tsc);
         cpu::report();
         console::detach_screen();
         memory::init(boot);
         console::attach_screen(boot.screen);
+        cpu::protect_from_user_pages();
+        interrupts::init(acpi::tables().interrupts.as_ref());
+        interrupts::timer::init(acpi::tables().hpet);
         interrupts::enable();
         task::kernel_thread::init().expect("there is memory for the first thread");
         syscall::init();

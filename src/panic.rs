@@ -17,6 +17,7 @@ mod screen {
     use crate::cpu::{per_cpu, reset};
     use crate::drivers::{console, serial};
     use crate::interrupts::{InterruptFrame, clock};
+    use crate::memory::direct_map;
     use crate::{symbols, trace};
     use core::fmt::{self, Arguments, Write};
     use core::panic::PanicInfo;
@@ -231,14 +232,10 @@ mod screen {
     /// 8 bytes of physical memory, for the page walk; zero beyond what an address can be.
     fn read_physical(address: u64) -> u64 {
         let Ok(address) = PhysAddr::try_new(address) else { return 0 };
-        let pointer = physical_pointer(address);
+        let pointer = direct_map::pointer(address).cast::<u64>();
         // SAFETY: the address comes out of CR3 or a table that the CPU walks; tables lie in RAM, which the direct map
         // covers, and entries are aligned. Should a broken table lead elsewhere, the fault is a panic within a panic.
-        unsafe { pointer.cast::<u64>().read_volatile() }
-    }
-
-    fn physical_pointer(address: PhysAddr) -> *const u8 {
-        core::ptr::with_exposed_provenance((0xffff_8000_0000_0000 + address.as_u64()) as usize)
+        unsafe { pointer.read_volatile() }
     }
 
     /// 8 bytes at a kernel address, where one is mapped.

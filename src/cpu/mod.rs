@@ -15,7 +15,7 @@ pub mod per_cpu;
 pub mod reset;
 
 #[cfg(target_os = "none")]
-pub use control::set_syscall_entry;
+pub use control::{protect_from_user_pages, set_syscall_entry};
 #[cfg(target_os = "none")]
 pub use features::features;
 #[cfg(target_os = "none")]

@@ -8,9 +8,15 @@
 pub mod clock;
 pub mod frame;
 #[cfg(target_os = "none")]
-pub mod pic;
+mod hpet;
 #[cfg(target_os = "none")]
-pub mod pit;
+mod io_apic;
+#[cfg(target_os = "none")]
+mod local_apic;
+#[cfg(target_os = "none")]
+mod pic;
+#[cfg(target_os = "none")]
+mod pit;
 pub mod time_scale;
 #[cfg(target_os = "none")]
 pub mod timer;
@@ -27,25 +33,56 @@ pub type Handler = fn(&mut InterruptFrame);
 
 #[cfg(target_os = "none")]
 pub use dispatch::{enable, init, register_irq, set_system_call_handler};
+#[cfg(target_os = "none")]
+use dispatch::{set_handler, uses_apics};
 
 #[cfg(target_os = "none")]
 mod dispatch {
-    use super::{FIRST_IRQ_VECTOR, Handler, IRQ_COUNT, InterruptFrame, pic};
+    use super::{FIRST_IRQ_VECTOR, Handler, IRQ_COUNT, InterruptFrame, io_apic, local_apic, pic};
+    use crate::cpu::features::features;
     use crate::cpu::idt::SYSTEM_CALL_VECTOR;
     use crate::cpu::per_cpu::VECTOR_COUNT;
     use crate::cpu::{exceptions, per_cpu};
+    use crate::drivers::acpi::{self, InterruptControllers};
+    use crate::errno::Errno;
     use crate::lock::InHandler;
     use crate::trace;
-    use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+    use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering::Relaxed};
 
     const FIRST_DEVICE_VECTOR: u8 = 32;
 
     /// A [`Handler`] for each vector, or null.
     static HANDLERS: [AtomicPtr<()>; VECTOR_COUNT] = [const { AtomicPtr::new(core::ptr::null_mut()) }; VECTOR_COUNT];
 
-    /// Silences every line, and gives the lines their vectors. Interrupts are off, and stay off.
-    pub fn init() {
+    /// Whether the APICs bring the interrupts; else the PICs do.
+    static USES_APICS: AtomicBool = AtomicBool::new(false);
+
+    /// Silences every line, gives the lines their vectors, and chooses the controllers. Interrupts are off, and stay off.
+    /// `apics` are those that the firmware tells of.
+    pub fn init(apics: Option<&InterruptControllers>) {
         pic::init();
+        let chosen = apics.filter(|apics| features().apic && !apics.io_apics.is_empty());
+        let used = match chosen.map(init_apics) {
+            Some(Ok(())) => true,
+            Some(Err(error)) => {
+                log::warn!(target: "interrupts", "the APICs can't be used: {}", error.description());
+                false
+            }
+            None => false,
+        };
+        USES_APICS.store(used, Relaxed);
+        log::info!(target: "interrupts", "by {}", if used { "local APIC and IO-APIC" } else { "the 8259 PICs" });
+    }
+
+    fn init_apics(apics: &InterruptControllers) -> Result<(), Errno> {
+        for io_apic in &apics.io_apics {
+            io_apic::add(io_apic.address, io_apic.first_interrupt)?;
+        }
+        local_apic::init(apics.local_apic_address)
+    }
+
+    pub(super) fn uses_apics() -> bool {
+        USES_APICS.load(Relaxed)
     }
 
     /// From here on interrupts are taken.
@@ -57,7 +94,10 @@ mod dispatch {
     pub fn register_irq(irq: u8, handler: Handler) {
         assert!(irq < IRQ_COUNT, "there is no ISA interrupt line {irq}");
         set_handler(FIRST_IRQ_VECTOR + irq, handler);
-        pic::unmask(irq);
+        match &acpi::tables().interrupts {
+            Some(apics) if uses_apics() => io_apic::unmask(irq, apics.route_of(irq), local_apic::id()),
+            _ => pic::unmask(irq),
+        }
     }
 
     /// Has `handler` called for `int 0x80`. It turns interrupts on by itself, and returns with them off.
@@ -96,6 +136,13 @@ mod dispatch {
     /// Tells the controller that the interrupt was taken; false for a spurious one, which has no handler and no cause.
     #[inline]
     fn acknowledge(vector: u8) -> bool {
+        if uses_apics() {
+            let is_real = vector != local_apic::SPURIOUS_VECTOR;
+            if is_real {
+                local_apic::end_of_interrupt();
+            }
+            return is_real;
+        }
         let irq = vector.wrapping_sub(FIRST_IRQ_VECTOR);
         irq < IRQ_COUNT && pic::acknowledge(irq)
     }

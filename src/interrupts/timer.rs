@@ -1,42 +1,76 @@
-//! The tick: a hundred times a second the timer interrupts, whoever runs.
+//! The tick: a hundred times a second a timer interrupts, whoever runs.
+//!
+//! It is the local APIC's where there is one, else the PIT, and the HPET in its place on machines that have stopped it.
 
 use super::time_scale::NS_PER_SECOND;
-use super::{InterruptFrame, clock, pit, register_irq};
+use super::{InterruptFrame, clock, hpet, local_apic, pit, register_irq, set_handler, uses_apics};
 use crate::cpu::features::{features, identity};
 use crate::cpu::per_cpu;
 use crate::drivers::console;
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+use x86_64::PhysAddr;
 
 pub const TICKS_PER_SECOND: u64 = 100;
 pub const NS_PER_TICK: u64 = NS_PER_SECOND / TICKS_PER_SECOND;
 
-/// A measurement lasts 5 ms of the PIT's periods.
-const MEASURED_PERIODS: u16 = (pit::FREQUENCY_HZ / 200) as u16;
-/// What interrupts a measurement (the firmware, an emulator's host) only makes it longer: the shortest of three is right.
-const MEASUREMENTS: usize = 3;
-/// What a counter that couldn't be measured is taken to run at.
-const ASSUMED_TSC_HZ: u64 = 1_000_000_000;
-
 /// A `fn(from_user: bool)`, or null: the scheduler's.
 static TICK_HANDLER: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 
-/// Measures the clocks, starts the tick, and with it the time. `entry_tsc` is the counter at the kernel's first instruction.
-pub fn init(entry_tsc: u64) {
-    let tsc_hz = measure_tsc_hz().unwrap_or_else(|| {
-        log::warn!(target: "timer", "nothing to measure the time-stamp counter by: 1 GHz is assumed");
-        ASSUMED_TSC_HZ
-    });
-    let tsc_is_constant = features().invariant_tsc || identity().emulated_by_tcg;
-    clock::start(entry_tsc, tsc_hz, tsc_is_constant);
-    pit::start_ticking(TICKS_PER_SECOND);
-    register_irq(pit::IRQ, tick);
-    let source = if tsc_is_constant { "the time-stamp counter" } else { "the tick" };
-    log::info!(target: "timer", "tick by PIT, time by {source} ({} kHz)", tsc_hz / 1000);
+/// Chooses what the time is taken from and what ticks, and starts it. `hpet` is where the firmware says one is.
+/// `clock::init` and `interrupts::init` come first.
+pub fn init(hpet: Option<PhysAddr>) {
+    let hpet = hpet.and_then(hpet::init);
+    if !clock::pit_works() {
+        measure_by_hpet(hpet.map(|(hz, _)| hz));
+    }
+    let time = choose_clock(hpet);
+    let tick_source = start_ticking(hpet.map(|(hz, _)| hz));
+    log::info!(target: "timer", "time by {time} ({} kHz), {TICKS_PER_SECOND} ticks a second by {tick_source}",
+        clock::tsc_hz() / 1000);
 }
 
 /// Has `handler` called on each tick, with whether it interrupted a user program.
 pub fn set_tick_handler(handler: fn(bool)) {
     TICK_HANDLER.store(handler as *mut (), Relaxed);
+}
+
+fn measure_by_hpet(hpet_hz: Option<u64>) {
+    match hpet_hz.and_then(hpet::measure_tsc_hz) {
+        Some(tsc_hz) => clock::set_tsc_hz(tsc_hz),
+        None => log::warn!(target: "timer", "neither PIT nor HPET counts: the time-stamp counter is taken for 1 GHz"),
+    }
+}
+
+fn choose_clock(hpet: Option<(u64, bool)>) -> &'static str {
+    if features().invariant_tsc || identity().emulated_by_tcg {
+        return "time-stamp counter";
+    }
+    match hpet {
+        // A counter of 32 bits would wrap within minutes.
+        Some((hz, true)) => {
+            clock::use_hpet(hz);
+            "HPET"
+        }
+        _ => {
+            clock::use_ticks();
+            "ticks, divided by the time-stamp counter"
+        }
+    }
+}
+
+fn start_ticking(hpet_hz: Option<u64>) -> &'static str {
+    if uses_apics() {
+        set_handler(local_apic::TIMER_VECTOR, tick);
+        if local_apic::start_ticking(NS_PER_TICK) {
+            return "local APIC";
+        }
+    }
+    register_irq(pit::IRQ, tick);
+    if !clock::pit_works() && hpet_hz.is_some_and(|hz| hpet::start_ticking(hz, NS_PER_TICK)) {
+        return "HPET";
+    }
+    pit::start_ticking(TICKS_PER_SECOND);
+    "PIT"
 }
 
 fn tick(frame: &mut InterruptFrame) {
@@ -50,12 +84,4 @@ fn tick(frame: &mut InterruptFrame) {
         let handler = unsafe { core::mem::transmute::<*mut (), fn(bool)>(handler) };
         handler(from_user);
     }
-}
-
-fn measure_tsc_hz() -> Option<u64> {
-    let shortest = (0..MEASUREMENTS).filter_map(|_| {
-        let start = clock::read_tsc();
-        pit::wait_periods(MEASURED_PERIODS).then(|| clock::read_tsc().wrapping_sub(start))
-    });
-    Some(shortest.min()? * pit::FREQUENCY_HZ / u64::from(MEASURED_PERIODS))
 }
