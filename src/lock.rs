@@ -88,6 +88,12 @@ impl<T> Lock<T> {
         Guard { inner: self.inner.lock(), _held: held }
     }
 
+    /// For the panic path, which must not wait for a lock that its own CPU may hold. Ranks are not looked at.
+    pub fn try_lock(&self) -> Option<Guard<'_, T>> {
+        let inner = self.inner.try_lock()?;
+        Some(Guard { inner, _held: held::Held::unranked() })
+    }
+
     /// The data of a lock that nobody else can reach.
     pub fn get_mut(&mut self) -> &mut T {
         self.inner.get_mut()

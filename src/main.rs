@@ -6,7 +6,7 @@
 mod kernel {
     use keel::boot::{self, BootInformation};
     use keel::drivers::{acpi, console};
-    use keel::{cpu, interrupts, log, memory, syscall, task};
+    use keel::{cpu, interrupts, log, memory, symbols, syscall, task, trace};
 
     /// Entered once, by asm/boot.asm, on the boot stack with interrupts off.
     #[unsafe(no_mangle)]
@@ -18,10 +18,12 @@ mod kernel {
         let boot = boot::collect(loader_magic, information, entry_tsc);
         choose_consoles(boot);
         boot.report();
+        choose_trace(boot);
         acpi::discover(boot);
         cpu::report();
         console::detach_screen();
         memory::init(boot);
+        symbols::init(boot.symbols);
         console::attach_screen(boot.screen);
         cpu::protect_from_user_pages();
         interrupts::init(acpi::tables().interrupts.as_ref());
@@ -43,6 +45,13 @@ mod kernel {
         }
         if let Some(level) = boot.command_line.log_level {
             log::set_console_level(level);
+        }
+    }
+
+    /// Which events are recorded (`trace=`).
+    fn choose_trace(boot: &BootInformation) {
+        if let Err(word) = boot.command_line.trace().map_or(Ok(()), trace::enable) {
+            ::log::warn!(target: "trace", "there are no events named {word}");
         }
     }
 

@@ -13,15 +13,17 @@ pub use screen::*;
 #[cfg(target_os = "none")]
 mod screen {
     use super::{backtrace, page_walk};
+    use crate::boot::command_line::AfterPanic;
     use crate::cpu::exceptions::{Exception, page_fault};
-    use crate::cpu::{per_cpu, reset};
-    use crate::drivers::{console, serial};
+    use crate::cpu::per_cpu;
+    use crate::drivers::{console, power, serial};
     use crate::interrupts::{InterruptFrame, clock};
-    use crate::memory::direct_map;
-    use crate::{symbols, trace};
+    use crate::memory::{direct_map, kernel_stack};
+    use crate::task::{self, Thread};
+    use crate::{boot, symbols, trace};
     use core::fmt::{self, Arguments, Write};
     use core::panic::PanicInfo;
-    use core::sync::atomic::{AtomicI64, AtomicPtr, AtomicU8, Ordering::Relaxed};
+    use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
     use x86_64::registers::control::{Cr0, Cr3, Cr4, Efer};
     use x86_64::{PhysAddr, instructions};
 
@@ -31,22 +33,8 @@ mod screen {
     /// How many panics have begun and not ended: none ever ends.
     static DEPTH: AtomicU8 = AtomicU8::new(0);
 
-    /// The command line's `panic=N`: seconds until the machine restarts. 0 is never, negative at once.
-    static RESTART_AFTER_SECONDS: AtomicI64 = AtomicI64::new(0);
-
-    /// A `fn() -> !`, or null: see [`set_last_act`].
-    static LAST_ACT: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
-
-    /// What `panic=N` on the command line asks for.
-    pub fn set_restart_after(seconds: i64) {
-        RESTART_AFTER_SECONDS.store(seconds, Relaxed);
-    }
-
-    /// Has `act` called once the screen is complete, instead of halting or restarting: for test runs, which go on with the
-    /// next test or end the emulator.
-    pub fn set_last_act(act: fn() -> !) {
-        LAST_ACT.store(act as *mut (), Relaxed);
-    }
+    /// What QEMU is told where the command line says `exit=isa-debug`.
+    const EMULATOR_STATUS: u8 = 0x7f;
 
     /// A Rust panic: an assertion of the kernel's own that failed. Called by the panic handler only.
     pub fn panicked(information: &PanicInfo) -> ! {
@@ -59,24 +47,69 @@ mod screen {
         }
     }
 
-    /// An exception that nobody resolves.
+    /// An exception that nobody resolves. `fault_address` is what CR2 held when it arrived.
     pub fn exception(exception: Exception, frame: &InterruptFrame, fault_address: u64) -> ! {
-        let context = ExceptionContext { exception, frame, fault_address };
+        let context = Some(&ExceptionContext { exception, frame, fault_address });
         let who = if frame.from_user() { "a program" } else { "the kernel" };
         let what = exception.in_words();
         match exception {
+            // Usually a double fault: there was no stack left for the page fault.
+            Exception::PageFault | Exception::DoubleFault
+                if let Some(owner) = kernel_stack::owner_of_guard(fault_address) =>
+            {
+                report(
+                    format_args!("kernel stack overflow of {}", StackOwner(owner, fault_address)),
+                    context,
+                    frame.rbp,
+                )
+            }
             // Nothing the running code did.
             Exception::NonMaskableInterrupt | Exception::MachineCheck => {
-                report(format_args!("{what} (while {who} ran)"), Some(&context), frame.rbp)
+                report(format_args!("{what} (while {who} ran)"), context, frame.rbp)
             }
-            _ => report(format_args!("{who} caused {what}"), Some(&context), frame.rbp),
+            _ => report(format_args!("{who} caused {what}"), context, frame.rbp),
         }
     }
 
-    /// A thread's stack ran into the guard page below it. Usually a double fault: there was no stack left for the page fault.
-    pub fn stack_overflow(thread: &str, frame: &InterruptFrame, fault_address: u64) -> ! {
-        let context = ExceptionContext { exception: Exception::PageFault, frame, fault_address };
-        report(format_args!("kernel stack overflow of thread {thread}"), Some(&context), frame.rbp)
+    /// Whose stack has its guard at an address.
+    struct StackOwner(u64, u64);
+
+    impl fmt::Display for StackOwner {
+        fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+            let Self(owner, address) = *self;
+            match current_thread() {
+                Some(thread) if is_own_guard(address) => write!(formatter, "{}", ThreadName(thread)),
+                _ if owner != 0 => write!(formatter, "thread {owner}"),
+                _ => write!(formatter, "a thread that does not run"),
+            }
+        }
+    }
+
+    /// Whether the address lies below the stack that this CPU's thread runs on, and nearer to it than to the next.
+    fn is_own_guard(address: u64) -> bool {
+        (address..address.saturating_add(kernel_stack::PLACE_BYTES)).contains(&per_cpu::kernel_stack_top())
+    }
+
+    /// `thread "name" (tid)`.
+    struct ThreadName(&'static Thread);
+
+    impl fmt::Display for ThreadName {
+        fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+            let name = self.0.name_if_unlocked().unwrap_or_default();
+            let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+            let text = name.get(..end).and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or("?");
+            write!(formatter, "thread \"{text}\" ({})", self.0.tid)
+        }
+    }
+
+    /// The thread that this CPU runs, if it looks like one.
+    fn current_thread() -> Option<&'static Thread> {
+        let thread = task::current_raw();
+        let last_byte = (thread as u64).checked_add(size_of::<Thread>() as u64 - 1)?;
+        let is_mapped =
+            thread.is_aligned() && [thread as u64, last_byte & !7].iter().all(|at| read_mapped(*at).is_some());
+        // SAFETY: what the switch made current is a thread, kept alive while it runs; and its memory is mapped.
+        (is_mapped && !thread.is_null()).then(|| unsafe { &*thread })
     }
 
     struct ExceptionContext<'a> {
@@ -89,6 +122,8 @@ mod screen {
         instructions::interrupts::disable();
         match DEPTH.fetch_add(1, Relaxed) {
             0 => {
+                #[cfg(feature = "kernel-tests")]
+                crate::kernel_tests::report_panic(&what);
                 // Writing to the screen doesn't fail.
                 let _ = write_screen(&mut console::Text, what, context, frame_pointer);
             }
@@ -124,11 +159,10 @@ mod screen {
     }
 
     fn write_thread(output: &mut dyn Write) -> fmt::Result {
-        let thread = per_cpu::current_thread();
-        if thread.is_null() {
-            return writeln!(output, "before the first thread");
+        match current_thread() {
+            Some(thread) => writeln!(output, "in {}", ThreadName(thread)),
+            None => writeln!(output, "before the first thread"),
         }
-        writeln!(output, "in the thread at {thread:p}")
     }
 
     fn write_context(output: &mut dyn Write, context: &ExceptionContext) -> fmt::Result {
@@ -191,31 +225,30 @@ mod screen {
     }
 
     fn write_outlook(output: &mut dyn Write) -> fmt::Result {
-        match RESTART_AFTER_SECONDS.load(Relaxed) {
-            0 => writeln!(
+        match after_panic() {
+            AfterPanic::Halt => writeln!(
                 output,
-                "The machine has stopped: nothing was saved. Note the lines above, then switch it off or reset."
+                "The machine has stopped. Note the lines above, then reset it. (panic=N restarts by itself after N s.)"
             ),
-            1.. => writeln!(output, "The machine restarts in {} s.", RESTART_AFTER_SECONDS.load(Relaxed)),
-            _ => writeln!(output, "The machine restarts now."),
+            AfterPanic::RebootAtOnce => writeln!(output, "The machine restarts now."),
+            AfterPanic::RebootAfterSeconds(seconds) => writeln!(output, "The machine restarts in {seconds} s."),
         }
     }
 
+    fn after_panic() -> AfterPanic {
+        boot::information().command_line.after_panic
+    }
+
     fn end() -> ! {
-        let act = LAST_ACT.load(Relaxed);
-        if !act.is_null() {
-            // SAFETY: the only non-null value ever stored is a `fn() -> !`, by `set_last_act`.
-            let act = unsafe { core::mem::transmute::<*mut (), fn() -> !>(act) };
-            act()
+        power::report_to_emulator(EMULATOR_STATUS);
+        match after_panic() {
+            AfterPanic::Halt => halt(),
+            AfterPanic::RebootAtOnce => {}
+            AfterPanic::RebootAfterSeconds(seconds) => {
+                (0..seconds).for_each(|_| clock::busy_wait_ns(1_000_000_000));
+            }
         }
-        let seconds = RESTART_AFTER_SECONDS.load(Relaxed);
-        if seconds == 0 {
-            halt()
-        }
-        for _ in 0..seconds {
-            clock::busy_wait_ns(1_000_000_000);
-        }
-        reset::restart()
+        power::reboot()
     }
 
     fn halt() -> ! {

@@ -2,18 +2,22 @@
 //!
 //! It is searched only when a panic prints a backtrace, so it stays as it is, unsorted.
 
+#[cfg(target_os = "none")]
+use crate::boot::{SymbolTable, memory_map::PhysRange};
+#[cfg(target_os = "none")]
+use crate::memory::direct_map;
 use core::fmt;
 use elf::endian::LittleEndian;
 use elf::file::Class;
 use elf::parse::ParsingTable;
 use elf::string_table::StringTable;
-use elf::symbol::{Symbol, SymbolTable};
+use elf::symbol::Symbol;
 use rustc_demangle::{Demangle, demangle};
 use spin::Once;
 
 /// The symbol table and its strings.
 pub struct Symbols<'a> {
-    table: SymbolTable<'a, LittleEndian>,
+    table: ParsingTable<'a, LittleEndian, Symbol>,
     names: StringTable<'a>,
 }
 
@@ -64,9 +68,17 @@ impl fmt::Display for Location<'_> {
 
 static KERNEL: Once<Symbols<'static>> = Once::new();
 
-/// Takes the kernel's symbols, where the boot loader kept them.
-pub fn init(table: &'static [u8], names: &'static [u8]) {
-    KERNEL.call_once(|| Symbols::new(table, names));
+/// Takes the kernel's symbols, where the boot loader kept them. After `memory::init`, which leaves them where they are.
+#[cfg(target_os = "none")]
+pub fn init(table: Option<SymbolTable>) {
+    let Some(table) = table else { return };
+    let bytes = |range: PhysRange| {
+        let pointer = direct_map::pointer(range.start).cast_const();
+        // SAFETY: the boot information lists the range as held, so nobody is given its frames; the direct map covers it, and
+        // any byte pattern is a u8.
+        unsafe { core::slice::from_raw_parts(pointer, range.size_bytes() as usize) }
+    };
+    KERNEL.call_once(|| Symbols::new(bytes(table.symbols), bytes(table.strings)));
 }
 
 /// A kernel address by name, if there is a symbol table and it has one.

@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 
 pub const STACK_BYTES: u64 = 24 * 1024;
 const GUARD_BYTES: u64 = 8 * 1024;
-const PLACE_BYTES: u64 = GUARD_BYTES + STACK_BYTES;
+pub const PLACE_BYTES: u64 = GUARD_BYTES + STACK_BYTES;
 /// The topmost bytes hold the owner's id; what remains stays 16-byte aligned.
 const OWNER_BYTES: u64 = 16;
 

@@ -214,6 +214,11 @@ impl Thread {
         *self.name.lock()
     }
 
+    /// For the panic screen, which can't wait for who holds the lock.
+    pub fn name_if_unlocked(&self) -> Option<[u8; NAME_BYTES]> {
+        self.name.try_lock().map(|name| *name)
+    }
+
     /// Cut to 15 bytes, as on Linux.
     pub fn set_name(&self, name: &[u8]) {
         let mut padded = [0; NAME_BYTES];
