@@ -1,6 +1,7 @@
-//! Assembles asm/*.asm with NASM and hands the objects and the linker script to the kernel's link.
+//! Assembles asm/*.asm with NASM and hands the objects and the linker script to the kernel's link. The init that is
+//! part of the kernel, asm/user/fallback_init.asm, becomes a program file, which src/exec/fallback.rs includes.
 //!
-//! Only the kernel target is linked from assembly; for the host (unit tests, fuzzing) there is nothing to do.
+//! Only the kernel target is linked from assembly; the host (unit tests, fuzzing) needs just that program.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,14 +10,15 @@ use std::{env, fs};
 fn main() {
     println!("cargo::rerun-if-changed=asm");
     println!("cargo::rerun-if-changed=linker.ld");
+    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    assemble(&root, &["-f", "bin"], &root.join("asm/user/fallback_init.asm"), &out.join("fallback_init.elf"));
     if env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("none") {
         return;
     }
-    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     for source in nasm_sources(&root.join("asm")) {
         let object = out.join(source.file_stem().expect("a source has a name")).with_extension("o");
-        assemble(&root, &source, &object);
+        assemble(&root, &OBJECT_FORMAT, &source, &object);
         println!("cargo::rustc-link-arg-bins={}", object.display());
     }
     println!("cargo::rustc-link-arg-bins=-T{}", root.join("linker.ld").display());
@@ -24,6 +26,8 @@ fn main() {
         println!("cargo::rustc-link-arg-bins={flag}");
     }
 }
+
+const OBJECT_FORMAT: [&str; 5] = ["-f", "elf64", "-g", "-F", "dwarf"];
 
 /// Every .asm file of the folder, in a stable order; .inc files are included by them.
 fn nasm_sources(folder: &Path) -> Vec<PathBuf> {
@@ -36,23 +40,13 @@ fn nasm_sources(folder: &Path) -> Vec<PathBuf> {
     sources
 }
 
-fn assemble(root: &Path, source: &Path, object: &Path) {
+fn assemble(root: &Path, format: &[&str], source: &Path, output: &Path) {
     let status = Command::new("nasm")
-        .args([
-            "-f",
-            "elf64",
-            "-g",
-            "-F",
-            "dwarf",
-            "-w+all",
-            "-w-reloc-rel-dword",
-            "-w-reloc-abs-dword",
-            "-w-reloc-abs-qword",
-            "-Werror",
-        ])
+        .args(format)
+        .args(["-w+all", "-w-reloc-rel-dword", "-w-reloc-abs-dword", "-w-reloc-abs-qword", "-Werror"])
         .arg(format!("-I{}/", root.join("asm").display()))
         .arg("-o")
-        .arg(object)
+        .arg(output)
         .arg(source)
         .status();
     match status {

@@ -27,6 +27,7 @@ pub mod arguments;
 pub mod elf_file;
 #[cfg(any(test, feature = "kernel-tests"))]
 pub mod elf_maker;
+pub mod fallback;
 pub mod layout;
 pub mod plan;
 mod prepare;
