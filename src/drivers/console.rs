@@ -8,12 +8,12 @@ use super::screen::emulator::Replies;
 use super::screen::pixels::Pixels;
 use super::screen::text::TextScreen;
 use super::screen::{Renderer, Screen, Storage};
-use super::serial;
-use crate::boot;
+use super::{keyboard, serial};
 use crate::boot::command_line::Console;
 use crate::lock::{IrqLock, Rank};
 use crate::memory::direct_map;
 use crate::memory::kernel_map::{self, Caching};
+use crate::{boot, interrupts};
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering::Relaxed};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
@@ -333,7 +333,15 @@ impl Queue {
     }
 }
 
-/// The handler of the serial port's interrupt.
-pub fn handle_serial_interrupt() {
-    serial::handle_interrupt(|byte| receive(Terminal::Serial, byte));
+/// Begins to take what is typed, on the keyboard and on the serial line, as far as there are such.
+pub fn start_input() {
+    if keyboard::initialise() {
+        interrupts::register_irq(keyboard::IRQ, |_| keyboard::handle_interrupt());
+    }
+    if serial::is_present() {
+        interrupts::register_irq(serial::IRQ, |_| {
+            serial::handle_interrupt(|byte| receive(Terminal::Serial, byte));
+        });
+        serial::enable_receive_interrupt();
+    }
 }

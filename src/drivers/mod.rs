@@ -6,8 +6,10 @@
 pub mod acpi;
 #[cfg(target_os = "none")]
 pub mod console;
+pub mod keyboard;
 #[cfg(target_os = "none")]
 pub mod power;
+pub mod rtc;
 pub mod screen;
 #[cfg(target_os = "none")]
 pub mod serial;
