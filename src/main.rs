@@ -5,7 +5,7 @@
 #[cfg(target_os = "none")]
 mod kernel {
     use keel::boot::{self, BootInformation};
-    use keel::drivers::{acpi, console};
+    use keel::drivers::{acpi, console, rtc};
     use keel::{cpu, interrupts, log, memory, symbols, syscall, task, trace};
 
     /// Entered once, by asm/boot.asm, on the boot stack with interrupts off.
@@ -28,6 +28,8 @@ mod kernel {
         cpu::protect_from_user_pages();
         interrupts::init(acpi::tables().interrupts.as_ref());
         interrupts::timer::init(acpi::tables().hpet);
+        rtc::set_wall_clock();
+        console::start_input();
         interrupts::enable();
         task::kernel_thread::init().expect("there is memory for the first thread");
         syscall::init();
