@@ -38,8 +38,9 @@
 
 %include "layout.inc"
 
-extern interrupt_dispatch
-extern return_to_user:weak      ; absent while nothing runs in user mode
+extern interrupt_dispatch       ; src/interrupts/mod.rs
+extern return_to_user           ; asm/return.asm
+extern iretq_to_user
 
 %macro SAVE_REGISTERS 0
     cld
@@ -121,12 +122,29 @@ exception_entry:
     inc ebx
 .have_kernel_gs:
     CLEAR_AC
+    lea rax, [rel iretq_to_user]
+    cmp rax, [rsp + FRAME_RIP]
+    je .return_failed
     mov rdi, rsp
     call interrupt_dispatch
     test ebx, ebx
     jz return_to_kernel
     swapgs
     jmp return_to_kernel
+
+; The IRETQ to user mode refused what it was given: a handler or a signal frame named a RIP that isn't canonical. That is the
+; program's fault, so it is made to look as one: the words that IRETQ read are still above (this frame's RSP points at them),
+; and below them the frame is completed by what was saved here. Copied downwards, as the two overlap.
+.return_failed:
+    mov rdi, [rsp + FRAME_RSP]
+    sub rdi, 8
+    lea rsi, [rsp + FRAME_ERROR_CODE]
+    mov ecx, FRAME_RIP / 8
+    std
+    rep movsq
+    cld
+    lea rsp, [rdi + 8]
+    jmp interrupt_entry.on_thread_stack
 
 isolated_entry:
     SAVE_REGISTERS

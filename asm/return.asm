@@ -55,9 +55,12 @@ global return_to_user
 return_to_user:
     SETTLE_PENDING_WORK
     call load_thread_page_table
+.restore:
     RESTORE_REGISTERS
     add rsp, 16                         ; vector and error code
     swapgs
+global iretq_to_user
+iretq_to_user:                          ; faults if RIP isn't canonical: asm/interrupts.asm knows it by this address
     iretq
 
 ; Leaves by SYSRET where the frame allows it: SYSRET takes RIP from RCX and RFLAGS from R11 (SDM 2B, SYSRET), so those must
@@ -71,25 +74,20 @@ syscall_return:
     mov rcx, [rsp + FRAME_RIP]
     mov r11, [rsp + FRAME_RFLAGS]
     cmp rcx, [rsp + FRAME_RCX]
-    jne .by_iretq
+    jne return_to_user.restore
     cmp r11, [rsp + FRAME_R11]
-    jne .by_iretq
+    jne return_to_user.restore
     mov rax, rcx
     shr rax, USER_RIP_LIMIT_BIT
-    jnz .by_iretq
+    jnz return_to_user.restore
     test r11d, RFLAGS_FORBID_SYSRET
-    jnz .by_iretq
+    jnz return_to_user.restore
     cmp qword [rsp + FRAME_CS], USER_CODE_SELECTOR
-    jne .by_iretq
+    jne return_to_user.restore
     RESTORE_REGISTERS
     mov rsp, [rsp + FRAME_RSP - FRAME_VECTOR]
     swapgs
     o64 sysret
-.by_iretq:
-    RESTORE_REGISTERS
-    add rsp, 16
-    swapgs
-    iretq
 
 ; extern "C" fn load_thread_page_table()
 ;

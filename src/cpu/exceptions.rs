@@ -198,11 +198,14 @@ pub use handling::handle;
 #[cfg(target_os = "none")]
 mod handling {
     use super::Exception;
+    use crate::cpu::per_cpu;
     use crate::interrupts::InterruptFrame;
+    use crate::memory::faults;
     use crate::{memory, panic, trace};
     use x86_64::registers::control::Cr2;
 
-    /// Called for vectors below 32, with interrupts off. Returns when the interrupted code may go on.
+    /// Called for vectors below 32, with interrupts off. Returns when the interrupted code may go on: a program with a
+    /// signal pending, if the exception was its own doing.
     pub fn handle(frame: &mut InterruptFrame) {
         // CR2 is read before anything can fault again.
         let fault_address = Cr2::read_raw();
@@ -212,25 +215,17 @@ mod handling {
             Exception::DoubleFault | Exception::MachineCheck | Exception::NonMaskableInterrupt => {
                 panic::exception(exception, frame, fault_address)
             }
-            _ if frame.from_user() => user_exception(frame, exception),
             Exception::Debug => forget_debug_events(),
-            _ => kernel_exception(frame, exception, fault_address),
+            _ => panic::exception(exception, frame, fault_address),
         }
     }
 
     fn page_fault(frame: &mut InterruptFrame, fault_address: u64) {
         trace::record(trace::Kind::Fault, fault_address, frame.error_code);
-        if !memory::faults::handle(fault_address, frame) {
-            kernel_exception(frame, Exception::PageFault, fault_address)
+        // Before the first thread there is nobody whose fault it could be.
+        if per_cpu::current_thread().is_null() || !faults::handle(fault_address, frame) {
+            panic::exception(Exception::PageFault, frame, fault_address)
         }
-    }
-
-    fn user_exception(frame: &mut InterruptFrame, exception: Exception) {
-        panic::exception(exception, frame, 0)
-    }
-
-    fn kernel_exception(frame: &mut InterruptFrame, exception: Exception, fault_address: u64) {
-        panic::exception(exception, frame, fault_address)
     }
 
     /// A program can arrange for a debug exception to be pending at its `syscall` or `int`, which then arrives on the
