@@ -154,7 +154,7 @@ pub fn change_times(
 }
 
 /// `truncate(2)`.
-pub fn truncate(context: &Context<'_>, location: &Location, size: u64, rules: &WriteRules<'_>) -> Result<(), Errno> {
+pub fn truncate(context: &Context<'_>, location: &Location, size: u64, rules: &WriteRules) -> Result<(), Errno> {
     let inode = &location.dentry.inode;
     if inode.is_directory() {
         return Err(Errno::EISDIR);

@@ -12,7 +12,6 @@ use super::tree;
 use super::waiting::{Events, PollTable};
 use crate::errno::Errno;
 use crate::lock::{Lock, Rank};
-use crate::task::credentials::Credentials;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -41,10 +40,11 @@ enum Kind {
     Path,
 }
 
-/// What limits a write.
+/// What holds for whoever writes to a regular file. Other files don't ask for it.
 #[derive(Clone, Copy)]
-pub struct WriteRules<'a> {
-    pub credentials: &'a Credentials,
+pub struct WriteRules {
+    /// Root's writes leave the set-user-ID and set-group-ID bits alone.
+    pub keeps_set_id_bits: bool,
     /// RLIMIT_FSIZE.
     pub size_limit: u64,
 }
@@ -125,6 +125,10 @@ impl File {
         self.position.load(Relaxed)
     }
 
+    pub fn set_position(&self, position: u64) {
+        self.position.store(position, Relaxed);
+    }
+
     /// Whether the file has positions at all: pipes and terminals don't.
     pub fn is_seekable(&self) -> bool {
         match self.kind {
@@ -165,7 +169,7 @@ impl File {
 
     /// `write(2)`: at the file's position, or at its end if it was opened with O_APPEND.
     #[inline]
-    pub fn write(&self, source: &mut dyn Source, rules: &WriteRules<'_>) -> Result<usize, Errno> {
+    pub fn write(&self, source: &mut dyn Source, rules: &dyn Fn() -> WriteRules) -> Result<usize, Errno> {
         let append = matches!(self.kind, Kind::Regular) && self.flags().contains(OpenFlags::APPEND);
         let position = if append { self.inode().size() } else { self.position.load(Relaxed) };
         let count = self.write_at(position, source, rules)?;
@@ -174,7 +178,12 @@ impl File {
     }
 
     /// `pwrite(2)`.
-    pub fn write_at(&self, position: u64, source: &mut dyn Source, rules: &WriteRules<'_>) -> Result<usize, Errno> {
+    pub fn write_at(
+        &self,
+        position: u64,
+        source: &mut dyn Source,
+        rules: &dyn Fn() -> WriteRules,
+    ) -> Result<usize, Errno> {
         if !self.writable {
             return Err(Errno::EBADF);
         }
@@ -213,7 +222,7 @@ impl File {
     }
 
     /// `ftruncate(2)`.
-    pub fn set_size(&self, size: u64, rules: &WriteRules<'_>) -> Result<(), Errno> {
+    pub fn set_size(&self, size: u64, rules: &WriteRules) -> Result<(), Errno> {
         if !self.writable || !matches!(self.kind, Kind::Regular) {
             return Err(if self.is_path() { Errno::EBADF } else { Errno::EINVAL });
         }
@@ -325,8 +334,13 @@ impl File {
         }
     }
 
-    fn write_regular(&self, position: u64, source: &mut dyn Source, rules: &WriteRules<'_>) -> Result<usize, Errno> {
-        let inode = self.inode();
+    fn write_regular(
+        &self,
+        position: u64,
+        source: &mut dyn Source,
+        rules: &dyn Fn() -> WriteRules,
+    ) -> Result<usize, Errno> {
+        let (inode, rules) = (self.inode(), rules());
         let limit = rules.size_limit.min(SIZE_MAX);
         let wanted = source.remaining();
         if wanted == 0 {
@@ -336,7 +350,9 @@ impl File {
         if room == 0 {
             return Err(Errno::EFBIG);
         }
-        inode.drop_set_id_bits(rules.credentials);
+        if !rules.keeps_set_id_bits {
+            inode.drop_set_id_bits();
+        }
         let mut cut;
         let source = if wanted as u64 > room {
             cut = Cut { source, remaining: room as usize };
@@ -391,12 +407,14 @@ impl Drop for File {
 }
 
 /// `truncate(2)`: access has been checked.
-pub fn set_size(inode: &Inode, size: u64, rules: &WriteRules<'_>) -> Result<(), Errno> {
+pub fn set_size(inode: &Inode, size: u64, rules: &WriteRules) -> Result<(), Errno> {
     let Body::Regular(content) = &inode.body else { return Err(Errno::EINVAL) };
     if size > rules.size_limit && size > inode.size() {
         return Err(Errno::EFBIG);
     }
-    inode.drop_set_id_bits(rules.credentials);
+    if !rules.keeps_set_id_bits {
+        inode.drop_set_id_bits();
+    }
     content.set_size(inode, size)
 }
 

@@ -33,7 +33,7 @@ pub struct Outcome {
 /// Makes the archive's files below `root`. ENOMEM if there is no room for their names.
 pub fn unpack(archive: &'static [u8], root: &Location) -> Result<Outcome, Errno> {
     let mut outcome = Outcome::default();
-    let fs = FsContext::new(root.clone());
+    let fs = FsContext::new(root.clone(), root.clone())?;
     let credentials = Credentials::root();
     let context = fs.with(&credentials);
     for entry in initrd_tar::entries(archive) {

@@ -265,12 +265,11 @@ impl Inode {
     }
 
     /// A write by somebody who isn't root takes the set-ID bits away.
-    pub fn drop_set_id_bits(&self, credentials: &Credentials) {
+    pub fn drop_set_id_bits(&self) {
         let mode = self.mode();
-        if mode & (S_ISUID | S_ISGID) == 0 || credentials.overrides_permissions() {
-            return;
+        if mode & (S_ISUID | S_ISGID) != 0 {
+            self.mode.store(without_set_id_bits(mode), Relaxed);
         }
-        self.mode.store(without_set_id_bits(mode), Relaxed);
     }
 
     /// Counts an open file that may write. ETXTBSY while a program runs the file.

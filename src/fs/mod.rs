@@ -16,6 +16,7 @@ pub mod generated;
 pub mod initrd;
 pub mod initrd_tar;
 pub mod inode;
+pub mod mapping;
 pub mod memory_devices;
 pub mod mount;
 pub mod names;

@@ -71,7 +71,7 @@ fn finish(context: &Context<'_>, location: Location, flags: OpenFlags, truncates
         super::device::find(*number)?.open(*number)?;
     }
     if truncates {
-        let rules = WriteRules { credentials: context.credentials, size_limit: u64::MAX };
+        let rules = WriteRules { keeps_set_id_bits: context.credentials.overrides_permissions(), size_limit: u64::MAX };
         super::file::set_size(&inode, 0, &rules)?;
     }
     drop(truncating);

@@ -34,7 +34,7 @@ pub fn init(archive: Option<&'static [u8]>) -> Result<Root, Errno> {
     let (devices, devices_root) = devices()?;
     let on = directory(&root, b"dev")?;
     mount::mount(&devices, &devices_root, b"devtmpfs", MountFlags::empty(), Some(&on))?;
-    Ok(Root { context: FsContext::new(root), unpacked })
+    Ok(Root { context: FsContext::new(root.clone(), root)?, unpacked })
 }
 
 /// The file system of all devices.

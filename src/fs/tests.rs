@@ -17,6 +17,7 @@ use crate::task::credentials::{Credentials, Ids};
 use std::sync::Arc;
 
 const ROOT: Credentials = Credentials::root();
+const FREE: WriteRules = WriteRules { keeps_set_id_bits: true, size_limit: u64::MAX };
 
 /// A file system of its own, seen by one process.
 struct Fixture {
@@ -29,7 +30,8 @@ impl Fixture {
         let attributes = Attributes { mode: 0o755, user: 0, group: 0 };
         let (file_system, root) = tmpfs::new(Kind::Tmpfs, 1000, attributes).unwrap();
         let mount = mount::mount(&file_system, &root, b"tmpfs", MountFlags::empty(), None).unwrap();
-        Self { fs: FsContext::new(Location { mount, dentry: root }), credentials: ROOT }
+        let root = Location { mount, dentry: root };
+        Self { fs: FsContext::new(root.clone(), root).unwrap(), credentials: ROOT }
     }
 
     fn context(&self) -> Context<'_> {
@@ -54,8 +56,8 @@ impl Fixture {
     }
 
     fn write(&self, file: &File, bytes: &[u8]) -> Result<usize, Errno> {
-        let rules = WriteRules { credentials: &self.credentials, size_limit: u64::MAX };
-        file.write(&mut SliceSource(bytes), &rules)
+        let keeps_set_id_bits = self.credentials.overrides_permissions();
+        file.write(&mut SliceSource(bytes), &|| WriteRules { keeps_set_id_bits, ..FREE })
     }
 
     fn read(&self, path: &str) -> Result<String, Errno> {
@@ -120,17 +122,16 @@ impl Fixture {
 fn does_a_file_hold_what_was_written_past_a_hole() {
     let fixture = Fixture::new();
     let file = fixture.open("f", OpenFlags::CREATE | OpenFlags::READ_WRITE).unwrap();
-    let rules = WriteRules { credentials: &ROOT, size_limit: u64::MAX };
-    assert_eq!(file.write_at(1 << 40, &mut SliceSource(b"far"), &rules), Ok(3));
-    assert_eq!(file.write_at(4090, &mut SliceSource(b"across a page"), &rules), Ok(13));
+    assert_eq!(file.write_at(1 << 40, &mut SliceSource(b"far"), &|| FREE), Ok(3));
+    assert_eq!(file.write_at(4090, &mut SliceSource(b"across a page"), &|| FREE), Ok(13));
     let mut buffer = [1; 20];
     assert_eq!(file.read_at(4088, &mut SliceSink::new(&mut buffer)), Ok(20));
     assert_eq!(&buffer, b"\0\0across a page\0\0\0\0\0");
     assert_eq!(file.read_at((1 << 40) + 2, &mut SliceSink::new(&mut buffer)), Ok(1));
     let status = fixture.stat("f").unwrap();
     assert_eq!((status.size, status.blocks), ((1 << 40) + 3, 3 * 8));
-    file.set_size(4092, &rules).unwrap();
-    file.set_size(5000, &rules).unwrap();
+    file.set_size(4092, &FREE).unwrap();
+    file.set_size(5000, &FREE).unwrap();
     assert_eq!(file.read_at(4088, &mut SliceSink::new(&mut buffer)), Ok(20));
     assert_eq!(&buffer, b"\0\0ac\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
     assert_eq!(fixture.stat("f").unwrap().blocks, 8);
@@ -230,7 +231,7 @@ fn is_the_path_of_a_place_what_a_program_would_type() {
         let mut buffer = [0; 64];
         let tree = super::tree::lock();
         let (path, reached) =
-            mount::path_of(&tree, location.as_place(), fixture.fs.root.as_place(), &mut buffer).unwrap();
+            mount::path_of(&tree, location.as_place(), fixture.fs.root().as_place(), &mut buffer).unwrap();
         assert!(reached);
         String::from_utf8(path.to_vec()).unwrap()
     };
@@ -375,7 +376,7 @@ fn does_an_archive_become_files_that_take_pages_only_when_touched() {
     ]
     .concat();
     archive.resize(archive.len() + 1024, 0);
-    let outcome = super::initrd::unpack(archive.leak(), &fixture.fs.root).unwrap();
+    let outcome = super::initrd::unpack(archive.leak(), fixture.fs.root()).unwrap();
     assert_eq!((outcome.entries, outcome.skipped, outcome.error), (8, 1, None));
     let status = fixture.stat("bin/other").unwrap();
     assert_eq!((status.mode, status.links, status.size, status.blocks), (0o104755, 2, 10_000, 0));
@@ -389,10 +390,9 @@ fn does_an_archive_become_files_that_take_pages_only_when_touched() {
     assert_eq!(buffer[..10], text[4096..4106]);
     assert_eq!(fixture.stat("bin/other").unwrap().blocks, 8);
     // What is cut off stays away, and what is written stays.
-    let rules = WriteRules { credentials: &ROOT, size_limit: u64::MAX };
-    file.write_at(1, &mut SliceSource(b"new"), &rules).unwrap();
-    file.set_size(9000, &rules).unwrap();
-    file.set_size(10_000, &rules).unwrap();
+    file.write_at(1, &mut SliceSource(b"new"), &|| FREE).unwrap();
+    file.set_size(9000, &FREE).unwrap();
+    file.set_size(10_000, &FREE).unwrap();
     assert_eq!(file.read_at(0, &mut SliceSink::new(&mut buffer)), Ok(10_000));
     let expected = [&text[..1], b"new", &text[4..9000], &[0; 1000]].concat();
     assert_eq!(buffer[..10_000], expected);

@@ -316,6 +316,17 @@ pub fn read_string_into(to: &mut [u8], from: UserAddress) -> Result<StringEnd, E
     string_end(scanned, limit, to.len())
 }
 
+/// As [`read_string_into`], into memory that needn't be initialised: the string, without its NUL, or None if it is too long.
+pub fn read_string_uninit(to: &mut [MaybeUninit<u8>], from: UserAddress) -> Result<Option<&[u8]>, Errno> {
+    assert_no_forbidden_lock();
+    let limit = string_limit(from, to.len())?;
+    // SAFETY: as in `read_string_into`; the copy only writes to the buffer.
+    let scanned = unsafe { user_copy_string(to.as_mut_ptr().cast(), from.0, limit) };
+    let StringEnd::Whole(length) = string_end(scanned, limit, to.len())? else { return Ok(None) };
+    // SAFETY: the copy filled the first `length` bytes.
+    Ok(to.get(..length).map(|bytes| unsafe { bytes.assume_init_ref() }))
+}
+
 /// The length of a string, if its NUL is among the first `limit` bytes.
 pub fn string_length(from: UserAddress, limit: usize) -> Result<StringEnd, Errno> {
     assert_no_forbidden_lock();

@@ -1,0 +1,55 @@
+//! Files in memory: mmap and execve share the pages that reads and writes use.
+
+use super::file::File;
+use super::inode::{Body, Inode};
+use super::mount::{self, Location};
+use super::tree;
+use super::walk::PATH_MAX;
+use crate::PAGE_SIZE;
+use crate::errno::Errno;
+use crate::memory::areas::PageSource;
+use crate::memory::frames::PageRef;
+use alloc::vec::Vec;
+use core::fmt;
+
+/// The page of a regular file at `index`, for a mapping. EFAULT past the file's end.
+pub fn page(inode: &Inode, index: u64) -> Result<PageRef, Errno> {
+    let Body::Regular(content) = &inode.body else { return Err(Errno::EFAULT) };
+    if index >= inode.size().div_ceil(PAGE_SIZE as u64) {
+        return Err(Errno::EFAULT);
+    }
+    content.page(inode, index)
+}
+
+/// The path of a mapped file as the first process would see it.
+pub fn write_path(location: &Location, output: &mut dyn fmt::Write) -> fmt::Result {
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(PATH_MAX).map_err(|_| fmt::Error)?;
+    buffer.resize(PATH_MAX, 0);
+    let tree = tree::lock();
+    let all = mount::all(&tree);
+    let Some(first) = all.first() else { return Ok(()) };
+    let root = mount::Place { mount: first, dentry: &first.root };
+    let Ok((path, _)) = mount::path_of(&tree, location.as_place(), root, &mut buffer) else { return Ok(()) };
+    for chunk in path.utf8_chunks() {
+        output.write_str(chunk.valid())?;
+        if !chunk.invalid().is_empty() {
+            output.write_char('\u{fffd}')?;
+        }
+    }
+    if location.dentry.is_linked(&tree) { Ok(()) } else { output.write_str(" (deleted)") }
+}
+
+impl PageSource for File {
+    fn page(&self, index: u64, _for_write: bool) -> Result<PageRef, Errno> {
+        page(self.inode(), index)
+    }
+
+    fn device_and_inode(&self) -> (u64, u64) {
+        (self.inode().file_system.device, self.inode().number)
+    }
+
+    fn write_name(&self, output: &mut dyn fmt::Write) -> fmt::Result {
+        write_path(&self.location, output)
+    }
+}
