@@ -1,8 +1,12 @@
 //! A file and an address space for the ELF target. The address space keeps no contents but checks what it is told.
 
 use keel::errno::Errno;
-use keel::exec::{Credentials, ExecutableFile, ImageMemory, Plan, Programs, Protection};
+use keel::exec::{ExecutableFile, ImageMemory, LoadedProcess, Programs, Protection};
+use keel::task::credentials::Credentials;
 use std::ops::Range;
+use std::sync::Arc;
+use x86_64::PhysAddr;
+use x86_64::structures::paging::PhysFrame;
 
 pub const USER_END: u64 = 0x7fff_ffff_f000;
 const PAGE: u64 = 4096;
@@ -30,8 +34,8 @@ impl Programs for OneFile {
         Ok(self.clone())
     }
 
-    fn credentials(&self, _: &Self) -> Result<Credentials, Errno> {
-        Ok(Credentials::default())
+    fn credentials(&self, _: &Self) -> Result<Arc<Credentials>, Errno> {
+        Ok(Arc::new(Credentials::root()))
     }
 }
 
@@ -59,10 +63,6 @@ impl Image {
 impl ImageMemory for Image {
     type File = OneFile;
 
-    fn set_layout(&mut self, _: &Plan) -> Result<(), Errno> {
-        Ok(())
-    }
-
     fn map_file(&mut self, pages: Range<u64>, protection: Protection, _: &OneFile, offset: u64) -> Result<(), Errno> {
         assert!(offset.is_multiple_of(PAGE) && offset.checked_add(pages.end - pages.start).is_some());
         self.map(pages, protection);
@@ -86,7 +86,9 @@ impl ImageMemory for Image {
         Ok(&mut self.page[(address % PAGE) as usize..])
     }
 
-    fn page_table_frame(&self) -> u64 {
-        PAGE
+    fn page_table_frame(&self) -> PhysFrame {
+        PhysFrame::containing_address(PhysAddr::new(PAGE))
     }
+
+    fn finish(&mut self, _: &LoadedProcess) {}
 }

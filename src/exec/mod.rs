@@ -5,9 +5,11 @@
 //! 3. `plan`: a checked program and its interpreter get their places in memory.
 //! 4. `arguments`, `stack`: argv, envp and the auxiliary vector become the first stack.
 //! 5. `prepare` leads through all of them, `#!` included, and gives a [`LoadedProcess`]: nothing that follows can fail.
+//! 6. `load`, `user_arguments`, `program_file`: the traits for the kernel's address spaces, callers and files.
+//!
 //!
 //! All of it is plain Rust over small traits ([`ExecutableFile`], [`Programs`], [`Arguments`], [`ImageMemory`]) and runs
-//! on the host in tests and under fuzzing; only `load` knows the kernel's address spaces. Every number that comes from a
+//! on the host in tests and under fuzzing. Every number that comes from a
 //! file or a program is added and multiplied with its overflow looked at.
 
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
@@ -29,6 +31,7 @@ pub mod elf_file;
 pub mod elf_maker;
 pub mod fallback;
 pub mod layout;
+pub mod load;
 pub mod plan;
 mod prepare;
 pub mod script;
@@ -36,6 +39,7 @@ pub mod stack;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod user_arguments;
 
 use crate::errno::Errno;
 pub use arguments::{Arguments, KernelArguments, List};
@@ -44,6 +48,8 @@ pub use elf_file::CheckedElf;
 pub use layout::Randomness;
 pub use plan::Plan;
 pub use prepare::{LoadedProcess, Prepared, Programs, Request, prepare};
+pub use user_arguments::UserArguments;
+use x86_64::structures::paging::PhysFrame;
 
 /// How much of a file is read to see what it is: Linux's `BINPRM_BUF_SIZE`, which bounds the `#!` line.
 pub const HEAD_SIZE: usize = 256;
@@ -72,8 +78,6 @@ impl Protection {
 /// An address space under construction, used by nobody yet.
 pub trait ImageMemory {
     type File: ExecutableFile;
-    /// Where the heap, the mmap area and the stack will be.
-    fn set_layout(&mut self, plan: &Plan) -> Result<(), Errno>;
     /// Maps whole pages of a file, privately, in place of what was there. Pages past its end may not be touched later.
     fn map_file(
         &mut self,
@@ -88,19 +92,10 @@ pub trait ImageMemory {
     fn map_stack(&mut self, pages: Range<u64>) -> Result<(), Errno>;
     /// The bytes from `address` to the end of its page, in a copy of that page which is the image's own.
     fn writable(&mut self, address: u64) -> Result<&mut [u8], Errno>;
-    /// The physical address of the top-level page table.
-    fn page_table_frame(&self) -> u64;
-}
-
-/// Who a program runs as.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Credentials {
-    pub uid: u32,
-    pub euid: u32,
-    pub gid: u32,
-    pub egid: u32,
-    /// AT_SECURE: the program has more rights than its caller.
-    pub secure: bool,
+    /// The top-level page table.
+    fn page_table_frame(&self) -> PhysFrame;
+    /// Takes note of what is where: the heap's start, the mmap area, what /proc shows.
+    fn finish(&mut self, process: &LoadedProcess);
 }
 
 /// What the auxiliary vector says about the CPU.

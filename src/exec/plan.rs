@@ -32,6 +32,11 @@ impl Segment {
             .then(|| (page_down(self.start)..page_up(self.file_end), page_down(self.file_offset)))
     }
 
+    /// Where in the file the page begins that holds its last byte of the segment.
+    pub fn last_file_page(&self) -> u64 {
+        page_down(self.file_offset.saturating_add(self.file_end.saturating_sub(self.start)).saturating_sub(1))
+    }
+
     /// The bytes behind the file's part in its last page: they must be zero, whatever the file holds there.
     pub fn zero_tail(&self) -> Option<Range<u64>> {
         let page_end = page_up(self.file_end);

@@ -9,10 +9,13 @@ use super::elf_file::CheckedElf;
 use super::layout::{Layout, Randomness};
 use super::plan::{ImagePlan, Plan, Segment};
 use super::stack::{AuxiliaryVector, StackPlan};
-use super::{Credentials, ExecutableFile, ImageMemory, Machine, read_head, script};
+use super::{ExecutableFile, ImageMemory, Machine, read_head, script};
 use crate::errno::Errno;
+use crate::task::credentials::Credentials;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
+use x86_64::structures::paging::PhysFrame;
 
 /// How often a `#!` may lead to another one.
 const SCRIPT_LIMIT: usize = 5;
@@ -22,8 +25,8 @@ pub trait Programs {
     type File: ExecutableFile;
     /// Opens a file to be executed: a regular one, with execute permission, not on a noexec mount, not open for writing.
     fn open(&self, path: &[u8]) -> Result<Self::File, Errno>;
-    /// The ids that a process has once it runs this file: its setuid and setgid bits are looked at here.
-    fn credentials(&self, file: &Self::File) -> Result<Credentials, Errno>;
+    /// Who a process is once it runs this file: its setuid and setgid bits are looked at here.
+    fn credentials(&self, file: &Self::File) -> Result<Arc<Credentials>, Errno>;
 }
 
 /// What execve is asked for, besides the file and the strings.
@@ -53,7 +56,7 @@ pub struct LoadedProcess {
     pub data_start: u64,
     pub data_end: u64,
     pub segments: Vec<Segment>,
-    pub page_table_frame: u64,
+    pub page_table_frame: PhysFrame,
     pub mmap_base: u64,
     /// argv's strings, for /proc/PID/cmdline; they end where those of the environment begin.
     pub argument_strings: Range<u64>,
@@ -61,12 +64,11 @@ pub struct LoadedProcess {
     pub auxiliary: AuxiliaryVector,
 }
 
-/// An image that is ready, and the files it came from. They are kept so that nobody writes to them while it runs.
+/// An image that is ready, and the file it came from, which is kept so that nobody writes to it while it runs.
 pub struct Prepared<F, M> {
     /// The ELF file (of a script: its interpreter): /proc/PID/exe.
     pub file: F,
-    pub interpreter: Option<F>,
-    pub credentials: Credentials,
+    pub credentials: Arc<Credentials>,
     pub process: LoadedProcess,
     pub memory: M,
 }
@@ -96,22 +98,18 @@ pub fn prepare<P: Programs, M: ImageMemory<File = P::File>>(
     let auxiliary = stack.auxiliary(&plan, &credentials, &request.machine);
 
     let mut memory = new_memory()?;
-    memory.set_layout(&plan)?;
     load_image(&mut memory, &file, &plan.program)?;
-    let interpreter = match (interpreter, &plan.interpreter) {
-        (Some((file, _)), Some(image)) => {
-            load_image(&mut memory, &file, image)?;
-            Some(file)
-        }
-        _ => None,
-    };
+    if let (Some((file, _)), Some(image)) = (&interpreter, &plan.interpreter) {
+        load_image(&mut memory, file, image)?;
+    }
     memory.map_stack(stack.pages.clone())?;
     stack.write(&mut memory, &measured, arguments, &request.random.seed, &auxiliary)?;
     if let Some(block) = &stack.tls {
         block.write(&mut memory, &file, &request.random.seed)?;
     }
     let process = loaded(plan, &stack, auxiliary, memory.page_table_frame());
-    Ok(Prepared { file, interpreter, credentials, process, memory })
+    memory.finish(&process);
+    Ok(Prepared { file, credentials, process, memory })
 }
 
 /// Follows `#!` until there is an ELF file.
@@ -161,6 +159,9 @@ fn load_image<M: ImageMemory>(memory: &mut M, file: &M::File, image: &ImagePlan)
             memory.map_file(pages, segment.protection, file, offset)?;
         }
         if let Some(tail) = segment.zero_tail() {
+            if segment.last_file_page() >= file.size() {
+                return Err(Errno::ENOEXEC);
+            }
             let length = usize::try_from(tail.end.saturating_sub(tail.start)).map_err(|_| Errno::ENOEXEC)?;
             memory.writable(tail.start)?.get_mut(..length).ok_or(Errno::EFAULT)?.fill(0);
         }
@@ -171,7 +172,7 @@ fn load_image<M: ImageMemory>(memory: &mut M, file: &M::File, image: &ImagePlan)
     Ok(())
 }
 
-fn loaded(plan: Plan, stack: &StackPlan, auxiliary: AuxiliaryVector, page_table_frame: u64) -> LoadedProcess {
+fn loaded(plan: Plan, stack: &StackPlan, auxiliary: AuxiliaryVector, page_table_frame: PhysFrame) -> LoadedProcess {
     let entry_point = plan.entry();
     LoadedProcess {
         entry_point,

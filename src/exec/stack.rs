@@ -23,9 +23,10 @@ use super::elf_file::PROGRAM_HEADER_SIZE;
 use super::layout::{Layout, page_down};
 use super::plan::Plan;
 use super::tls::TlsBlock;
-use super::{Credentials, ImageMemory, Machine};
+use super::{ImageMemory, Machine};
 use crate::PAGE_SIZE;
 use crate::errno::Errno;
+use crate::task::credentials::Credentials;
 use core::ops::Range;
 
 /// One of the entries of the auxiliary vector: `<elf.h>`'s AT_ numbers.
@@ -190,6 +191,9 @@ impl StackPlan {
 
     /// The auxiliary vector, in Linux's order.
     pub fn auxiliary(&self, plan: &Plan, credentials: &Credentials, machine: &Machine) -> AuxiliaryVector {
+        let (user, group) = (credentials.user, credentials.group);
+        // Who has other rights than its caller is told, so that its libc ignores LD_PRELOAD and the like.
+        let secure = user.effective != user.real || group.effective != group.real;
         let entries = [
             (AuxKey::Minsigstksz, machine.smallest_signal_stack),
             (AuxKey::Hwcap, machine.hwcap),
@@ -201,11 +205,11 @@ impl StackPlan {
             (AuxKey::Base, plan.interpreter.as_ref().map_or(0, |interpreter| interpreter.bias.cast_unsigned())),
             (AuxKey::Flags, 0),
             (AuxKey::Entry, plan.program.entry),
-            (AuxKey::Uid, u64::from(credentials.uid)),
-            (AuxKey::Euid, u64::from(credentials.euid)),
-            (AuxKey::Gid, u64::from(credentials.gid)),
-            (AuxKey::Egid, u64::from(credentials.egid)),
-            (AuxKey::Secure, u64::from(credentials.secure)),
+            (AuxKey::Uid, u64::from(user.real)),
+            (AuxKey::Euid, u64::from(user.effective)),
+            (AuxKey::Gid, u64::from(group.real)),
+            (AuxKey::Egid, u64::from(group.effective)),
+            (AuxKey::Secure, u64::from(secure)),
             (AuxKey::Random, self.random),
             (AuxKey::Hwcap2, machine.hwcap2),
             (AuxKey::Execfn, self.filename),

@@ -240,6 +240,19 @@ impl AddressSpace {
         })
     }
 
+    /// The bytes from an address to the end of its page, for exec to fill: in an address space that no program runs in yet,
+    /// and in private areas only. A page that others hold too becomes a copy first.
+    pub fn bytes_to_page_end(&mut self, address: u64) -> Result<&mut [u8], Errno> {
+        if self.areas.find(address).is_none_or(|area| area.mapping.is_shared()) {
+            return Err(Errno::EFAULT);
+        }
+        let page = self.kernel_page(address, Access::Write)?;
+        let offset = (address % PAGE) as usize;
+        // SAFETY: the direct map has the frame, `offset` is within it, and it is referred to by this address space's entry
+        // alone: `kernel_page` made it so, and while the slice lives nothing can be done with this address space.
+        Ok(unsafe { core::slice::from_raw_parts_mut(page.pointer().add(offset), PAGE as usize - offset) })
+    }
+
     /// Calls `visit` with each page of a range, the offset in it, how many bytes came before and how many are in it.
     fn with_pages(
         &mut self,

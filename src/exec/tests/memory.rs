@@ -4,9 +4,10 @@ use super::tree::File;
 use crate::PAGE_SIZE;
 use crate::errno::Errno;
 use crate::exec::layout::page_down;
-use crate::exec::{ExecutableFile, ImageMemory, Plan, Protection, read_fully};
+use crate::exec::{ExecutableFile, ImageMemory, LoadedProcess, Protection, read_fully};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use x86_64::structures::paging::PhysFrame;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
@@ -79,11 +80,6 @@ impl Image {
 impl ImageMemory for Image {
     type File = File;
 
-    fn set_layout(&mut self, plan: &Plan) -> Result<(), Errno> {
-        assert!(plan.heap_start.is_multiple_of(PAGE));
-        Ok(())
-    }
-
     fn map_file(&mut self, pages: Range<u64>, protection: Protection, file: &File, offset: u64) -> Result<(), Errno> {
         assert!(offset.is_multiple_of(PAGE));
         self.map(pages, protection, Some((file.clone(), offset)));
@@ -108,7 +104,11 @@ impl ImageMemory for Image {
         Ok(&mut self.own.entry(page).or_insert(bytes)[(address - page) as usize..])
     }
 
-    fn page_table_frame(&self) -> u64 {
-        0x1000
+    fn page_table_frame(&self) -> PhysFrame {
+        PhysFrame::containing_address(x86_64::PhysAddr::new(0x1000))
+    }
+
+    fn finish(&mut self, process: &LoadedProcess) {
+        assert!(process.heap_start.is_multiple_of(PAGE));
     }
 }

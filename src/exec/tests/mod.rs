@@ -3,6 +3,7 @@
 
 mod files;
 mod limits;
+mod loading;
 mod memory;
 mod scripts;
 mod stack;

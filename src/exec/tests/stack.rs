@@ -3,6 +3,7 @@
 use super::*;
 use crate::exec::elf_maker::{ElfMaker, exit_with};
 use crate::exec::stack::AUX_ENTRIES;
+use crate::task::credentials::{Credentials, Ids};
 
 fn image(argument_count: usize, environment_count: usize) -> Prepared<File, Image> {
     let name = |kind: &str, index| format!("{kind}{index}={}", "v".repeat(index * 37)).into_bytes();
@@ -11,7 +12,13 @@ fn image(argument_count: usize, environment_count: usize) -> Prepared<File, Imag
     let arguments: Vec<_> = arguments.iter().map(Vec::as_slice).collect();
     let environment: Vec<_> = environment.iter().map(Vec::as_slice).collect();
     let mut tree = Tree::default().with("/bin/x", ElfMaker::program(&exit_with(0)).bytes());
-    tree.credentials = crate::exec::Credentials { uid: 1, euid: 2, gid: 3, egid: 4, secure: true };
+    tree.credentials = Credentials::new(
+        Ids { real: 1, effective: 2, saved: 2, file_system: 2 },
+        Ids { real: 3, effective: 4, saved: 4, file_system: 4 },
+        &[],
+    )
+    .unwrap()
+    .into();
     let arguments = KernelArguments { arguments: &arguments, environment: &environment };
     execute_as(&tree, &request("/bin/x"), &arguments).unwrap()
 }

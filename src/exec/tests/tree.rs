@@ -1,14 +1,19 @@
 //! Files for tests, by absolute path.
 
+use crate::PAGE_SIZE;
 use crate::errno::Errno;
-use crate::exec::{Credentials, ExecutableFile, Programs};
+use crate::exec::load::MappableFile;
+use crate::exec::{ExecutableFile, Programs};
+use crate::memory::{PageRef, PageSource};
+use crate::task::credentials::Credentials;
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 #[derive(Clone, Debug)]
 pub struct File {
-    pub bytes: Rc<Vec<u8>>,
+    pub bytes: Arc<Vec<u8>>,
     /// How many bytes have been read.
     pub read: Rc<Cell<u64>>,
 }
@@ -27,15 +32,30 @@ impl ExecutableFile for File {
     }
 }
 
+impl MappableFile for File {
+    fn pages(&self) -> Arc<dyn PageSource> {
+        self.bytes.clone()
+    }
+}
+
+impl PageSource for Vec<u8> {
+    fn page(&self, index: u64, _: bool) -> Result<PageRef, Errno> {
+        let bytes = self.get(index as usize * PAGE_SIZE..).filter(|rest| !rest.is_empty()).ok_or(Errno::EFAULT)?;
+        let page = PageRef::new_zeroed()?;
+        page.write(0, &bytes[..bytes.len().min(PAGE_SIZE)]);
+        Ok(page)
+    }
+}
+
 #[derive(Default)]
 pub struct Tree {
     files: HashMap<Vec<u8>, File>,
-    pub credentials: Credentials,
+    pub credentials: Arc<Credentials>,
 }
 
 impl Tree {
     pub fn with(mut self, path: &str, bytes: impl Into<Vec<u8>>) -> Self {
-        let file = File { bytes: Rc::new(bytes.into()), read: Rc::default() };
+        let file = File { bytes: Arc::new(bytes.into()), read: Rc::default() };
         self.files.insert(path.as_bytes().to_vec(), file);
         self
     }
@@ -59,7 +79,7 @@ impl Programs for Tree {
         self.files.get(path).cloned().ok_or(Errno::ENOENT)
     }
 
-    fn credentials(&self, _: &File) -> Result<Credentials, Errno> {
-        Ok(self.credentials)
+    fn credentials(&self, _: &File) -> Result<Arc<Credentials>, Errno> {
+        Ok(self.credentials.clone())
     }
 }
