@@ -380,6 +380,7 @@ impl AddressSpace {
 /// Gives every page, then every table back, area by area: no table is searched for pages, and none outside areas exists.
 impl Drop for AddressSpace {
     fn drop(&mut self) {
+        tlb::leave(self.table.root());
         for index in 0..self.areas.len() {
             let Some(range) = self.areas.get(index).map(Area::range) else { break };
             let ceiling = self.areas.start_of(index + 1).unwrap_or(USER_END + PAGE);

@@ -20,6 +20,8 @@ pub mod kernel_stack;
 pub mod page_table;
 pub mod remap;
 mod slabs;
+#[cfg(test)]
+mod tests;
 pub mod tlb;
 pub mod user_access;
 

@@ -62,6 +62,21 @@ pub fn flush(root: PhysFrame, stale: Stale) {
     }
 }
 
+/// Before a page table goes away: should it be the loaded one, the kernel's own takes its place.
+#[cfg(target_os = "none")]
+#[inline]
+pub fn leave(root: PhysFrame) {
+    use x86_64::registers::control::Cr3;
+    let (loaded, flags) = Cr3::read();
+    if loaded == root {
+        // SAFETY: the kernel's table maps all of kernel space, and nothing needs user space now.
+        unsafe { Cr3::write(super::kernel_map::root(), flags) };
+    }
+}
+
+#[cfg(not(target_os = "none"))]
+pub fn leave(_: PhysFrame) {}
+
 /// On the host, flushes are written down for the test that simulates a TLB.
 #[cfg(not(target_os = "none"))]
 pub fn flush(root: PhysFrame, stale: Stale) {
