@@ -18,7 +18,6 @@
 extern load_thread_page_table
 extern finish_switch
 extern return_to_user
-extern kernel_thread_returned
 
 section .text
 
@@ -49,14 +48,15 @@ switch_stacks:
     ret
 
 ; Where a new thread's first switch returns to; task::switch::prepare_stack put its start into the callee-saved registers.
-; On entry: interrupts off, R12 = function of a kernel thread, or 0 for a user thread; R13 = its argument.
-; A user thread has its InterruptFrame right above (RSP points to it) and leaves through the common way back to user mode.
+; On entry: interrupts off, R12 = a function to be called first, or 0; R13 = its argument; RSP = the InterruptFrame.
+; The thread then goes to user mode with that frame. A kernel thread's function ends the thread and doesn't return.
 global thread_start
 thread_start:
     call finish_switch
     test r12, r12
-    jz return_to_user
+    jz .to_user_mode
     sti
     mov rdi, r13
     call r12
-    call kernel_thread_returned         ; does not return
+.to_user_mode:
+    jmp return_to_user

@@ -27,6 +27,7 @@
 
 pub mod arguments;
 pub mod elf_file;
+pub mod executable;
 #[cfg(any(test, feature = "kernel-tests"))]
 pub mod elf_maker;
 pub mod fallback;

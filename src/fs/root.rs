@@ -1,9 +1,10 @@
 //! The root file system at boot: a tmpfs, filled from the initrd, with /dev mounted in it.
 
+use super::content::Content;
 use super::context::FsContext;
 use super::file_system::{FileSystem, Kind};
 use super::initrd::{self, Outcome};
-use super::inode::{Attributes, Body, Inode, S_IFDIR};
+use super::inode::{Attributes, Body, Inode, S_IFDIR, S_IFREG};
 use super::mount::{self, Location, MountFlags};
 use super::tree::{self, Dentry, Name};
 use super::{devfs, memory_devices, names, tmpfs};
@@ -35,6 +36,16 @@ pub fn init(archive: Option<&'static [u8]>) -> Result<Root, Errno> {
     let on = directory(&root, b"dev")?;
     mount::mount(&devices, &devices_root, b"devtmpfs", MountFlags::empty(), Some(&on))?;
     Ok(Root { context: FsContext::new(root.clone(), root)?, unpacked })
+}
+
+/// Puts a file into a tmpfs directory, its contents a view of `bytes`.
+pub fn place_file(directory: &Location, name: &[u8], bytes: &'static [u8], mode: u32) -> Result<(), Errno> {
+    let attributes = Attributes { mode: S_IFREG | mode, user: 0, group: 0 };
+    let body = Body::Regular(Content::from_archive(bytes));
+    let inode = Inode::new(&directory.mount.file_system, attributes, body)?;
+    inode.set_size(bytes.len() as u64);
+    tmpfs::add(&directory.dentry, Name::new(name)?, inode)?;
+    Ok(())
 }
 
 /// The file system of all devices.

@@ -1,21 +1,280 @@
-//! execve: a process becomes another program.
+//! Core story 6: execve. A process becomes another program, or stays exactly as it was.
+//!
+//! 1. The path leads to a file ([`open_program`]).
+//! 2. [`exec::prepare`] reads it, plans the image, and builds it in a new address space: through the direct map, with CR3
+//!    and everything else of the caller untouched.
+//! 3. [`Replacement::new`] makes the rest of what the new program needs. Up to here everything can fail, and a failure
+//!    drops what was made: the caller sees an errno and nothing else.
+//! 4. The process's other threads end ([`become_only_thread`]).
+//! 5. [`Replacement::point_of_no_return`] puts the new in place of the old. Nothing in it can fail.
+//!
+//! The thread then returns to user mode as from any system call. On that way, and not before, CR3 becomes the new page
+//! table (asm/return.asm), and only then the old image is dropped.
 
 use super::argument::Fd;
+use crate::cpu::features::identity;
+use crate::cpu::gdt;
 use crate::errno::Errno;
-use crate::memory::user_access::UserAddress;
-use crate::task::Thread;
+use crate::exec::load::NewImage;
+use crate::exec::program_file::{ProgramFile, ProgramFiles};
+use crate::exec::user_arguments::UserArguments;
+use crate::exec::{self, LoadedProcess, Randomness, Request};
+use crate::fs::walk::{self, Last, PATH_MAX};
+use crate::fs::{Context, FileTable};
+use crate::interrupts::InterruptFrame;
+use crate::lock::{Lock, Rank};
+use crate::memory::user_access::{self, UserAddress};
+use crate::task::credentials::Credentials;
+use crate::task::limits::Resource;
+use crate::task::process::{SharedAddressSpace, tasks};
+use crate::task::signal::{self, Actions, AlternateStack};
+use crate::task::thread::Work;
+use crate::task::wait_queue::Limits as WaitLimits;
+use crate::task::{Thread, exit};
+use crate::trace::{self, Kind};
+use crate::random;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::Relaxed;
 
-pub fn execve(_: &Thread, _path: UserAddress, _arguments: UserAddress, _environment: UserAddress) -> Result<(), Errno> {
-    Err(Errno::ENOSYS)
+const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
+const AT_EMPTY_PATH: u32 = 0x1000;
+const ADDR_NO_RANDOMIZE: u64 = 0x004_0000;
+/// IF and the bit that is always one: the flags are clean otherwise.
+const FLAGS_OF_A_NEW_PROGRAM: u64 = 0x202;
+
+/// Two NULLs where argv and envp would be are empty lists, as on Linux.
+pub fn execve(thread: &Thread, path: UserAddress, arguments: UserAddress, environment: UserAddress) -> Result<(), Errno> {
+    execveat(thread, Fd::CWD, path, arguments, environment, 0)
 }
 
 pub fn execveat(
-    _: &Thread,
-    _d: Fd,
-    _path: UserAddress,
-    _arguments: UserAddress,
-    _environment: UserAddress,
-    _f: u32,
+    thread: &Thread,
+    directory: Fd,
+    path: UserAddress,
+    arguments: UserAddress,
+    environment: UserAddress,
+    flags: u32,
 ) -> Result<(), Errno> {
-    Err(Errno::ENOSYS)
+    if flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let path = user_access::read_string(path, PATH_MAX, Errno::ENAMETOOLONG)?;
+    execute(thread, directory, &path, flags, &UserArguments { arguments, environment })
+}
+
+/// The whole story, for a path and strings that lie in the kernel or in user memory.
+pub fn execute(
+    thread: &Thread,
+    directory: Fd,
+    path: &[u8],
+    flags: u32,
+    strings: &impl exec::Arguments,
+) -> Result<(), Errno> {
+    let process = &thread.process;
+    let credentials = process.credentials();
+    let fs_context = process.fs_context()?.lock().clone();
+    let context = fs_context.with(&credentials);
+    let file = open_program(thread, &context, directory, path, flags)?;
+    let filename = filename_of(directory, path)?;
+    let request = Request {
+        filename: &filename,
+        filename_vanishes: path.first() != Some(&b'/') && closes_on_exec(thread, directory),
+        random: randomness(process.personality.load(Relaxed)),
+        stack_limit: process.limits.lock().get(Resource::Stack).soft,
+        machine: description_of_machine(),
+    };
+    let programs = ProgramFiles { context, credentials: &credentials, no_new_privileges: false };
+    let limits = process.limits.lock().of_address_space();
+    let prepared = exec::prepare(file, &request, &programs, strings, || NewImage::new(limits))?;
+    let replacement = Replacement::new(thread, prepared, &filename)?;
+    become_only_thread(thread)?;
+    replacement.point_of_no_return(thread);
+    Ok(())
+}
+
+/// Everything that the new program has in place of the old one's, made and ready.
+struct Replacement {
+    image: LoadedProcess,
+    address_space: SharedAddressSpace,
+    program: Arc<ProgramFile>,
+    credentials: Arc<Credentials>,
+    signal_actions: Arc<Lock<Actions>>,
+    /// None: the table isn't shared with another process, so it can be changed as it is.
+    files: Option<Arc<Lock<FileTable>>>,
+    name: Vec<u8>,
+}
+
+impl Replacement {
+    fn new(
+        thread: &Thread,
+        prepared: exec::Prepared<ProgramFile, NewImage<ProgramFile>>,
+        filename: &[u8],
+    ) -> Result<Self, Errno> {
+        let process = &thread.process;
+        let files = process.files()?;
+        // Two references are the process's own and the one just made.
+        let files = match Arc::strong_count(&files) > 2 {
+            true => Some(shared(Rank::FileTable, files.lock().try_clone()?)?),
+            false => None,
+        };
+        let base_name = filename.rsplit(|byte| *byte == b'/').next().unwrap_or(filename);
+        let mut name = Vec::new();
+        name.try_reserve_exact(base_name.len()).map_err(|_| Errno::ENOMEM)?;
+        name.extend_from_slice(base_name);
+        Ok(Self {
+            image: prepared.process,
+            address_space: shared(Rank::AddressSpace, prepared.memory.space)?,
+            program: Arc::try_new(prepared.file).map_err(|_| Errno::ENOMEM)?,
+            credentials: prepared.credentials,
+            signal_actions: process.signals.actions_for_new_image()?,
+            files,
+            name,
+        })
+    }
+
+    /// From here on there is no way back, and nothing that could ask for one: nothing below allocates, reads or fails.
+    fn point_of_no_return(self, thread: &Thread) {
+        let process = &thread.process;
+        trace::record(Kind::Exec, process.pid.into(), self.image.entry_point);
+        exit::tell_joiners(thread);
+
+        let old = process.replace_address_space(Some(self.address_space));
+        thread.set_page_table_frame(self.image.page_table_frame.start_address().as_u64());
+        thread.keep_old_image(old);
+        process.return_borrowed_address_space();
+        process.replace_program(Some(self.program));
+
+        if let Some(files) = self.files {
+            drop(process.replace_files(Some(files)));
+        }
+        while let Ok(Some(file)) = process.with_files(|files| Ok(files.take_close_on_exec())) {
+            drop(file);
+        }
+        process.set_credentials(self.credentials);
+        process.signals.replace_actions(self.signal_actions);
+        thread.signals.set_alternate_stack(AlternateStack::NONE);
+        if let Some(member) = tasks().family.get_mut(process.pid) {
+            member.has_executed = true;
+        }
+        thread.set_name(&self.name);
+        thread.start_image(&first_registers(&self.image), self.image.thread_pointer);
+    }
+}
+
+/// What the program finds: its entry point, its stack, and zero everywhere else (System V ABI §3.4.1).
+fn first_registers(image: &LoadedProcess) -> InterruptFrame {
+    InterruptFrame {
+        rip: image.entry_point,
+        rsp: image.stack_pointer,
+        cs: gdt::USER_CODE.into(),
+        ss: gdt::USER_DATA.into(),
+        rflags: FLAGS_OF_A_NEW_PROGRAM,
+        ..InterruptFrame::default()
+    }
+}
+
+/// Ends the process's other threads, waits until they are gone, and takes over the process's id if another thread had it.
+/// Fails only where this thread is to end itself: another one was first with execve or exit.
+fn become_only_thread(thread: &Thread) -> Result<(), Errno> {
+    let process = &thread.process;
+    if process.thread_count() > 1 {
+        if thread.work().contains(Work::END) {
+            return Err(Errno::EINTR);
+        }
+        exit::end_other_threads(process, thread);
+        process.threads_changed.wait_until(WaitLimits::FATAL_ONLY, || (process.thread_count() == 1).then_some(()))?;
+    }
+    if thread.tid() != process.pid {
+        let mut tasks = tasks();
+        let own = tasks.threads.release(thread.tid());
+        thread.set_tid(process.pid);
+        own.and_then(|own| tasks.threads.set(process.pid, own));
+    }
+    Ok(())
+}
+
+fn open_program(
+    thread: &Thread,
+    context: &Context,
+    directory: Fd,
+    path: &[u8],
+    flags: u32,
+) -> Result<ProgramFile, Errno> {
+    let start = match directory {
+        Fd::CWD => None,
+        Fd(_) if path.first() == Some(&b'/') => None,
+        Fd(descriptor) => {
+            let descriptor = u32::try_from(descriptor).map_err(|_| Errno::EBADF)?;
+            Some(thread.process.with_files(|files| files.get(descriptor))?)
+        }
+    };
+    let start = start.as_ref().map(|file| &file.location);
+    let last = if flags & AT_SYMLINK_NOFOLLOW != 0 { Last::Keep } else { Last::Follow };
+    let location = match path.is_empty() && flags & AT_EMPTY_PATH != 0 {
+        true => walk::find_or_start(context, start, path, last)?,
+        false => walk::find(context, start, path, last)?,
+    };
+    ProgramFile::new(location, context.credentials)
+}
+
+/// What the program is told that its name is. Relative to a descriptor it is a name in /dev/fd.
+fn filename_of(directory: Fd, path: &[u8]) -> Result<Vec<u8>, Errno> {
+    let mut name = Vec::new();
+    name.try_reserve_exact(path.len().saturating_add(24)).map_err(|_| Errno::ENOMEM)?;
+    if directory != Fd::CWD && path.first() != Some(&b'/') {
+        name.extend_from_slice(b"/dev/fd/");
+        append_decimal(&mut name, directory.0.unsigned_abs());
+        if !path.is_empty() {
+            name.push(b'/');
+        }
+    }
+    name.extend_from_slice(path);
+    Ok(name)
+}
+
+/// The digits of a number; ten at most, for which the caller has made room.
+fn append_decimal(text: &mut Vec<u8>, mut number: u32) {
+    let mut digits = [0; 10];
+    let mut count = 0;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+        count += 1;
+        if number == 0 {
+            break;
+        }
+    }
+    text.extend(digits.iter().skip(digits.len() - count));
+}
+
+fn closes_on_exec(thread: &Thread, directory: Fd) -> bool {
+    let Ok(descriptor) = u32::try_from(directory.0) else { return false };
+    thread.process.with_files(|files| files.close_on_exec(descriptor)).unwrap_or(false)
+}
+
+fn randomness(personality: u64) -> Randomness {
+    let mut seed = [0; 16];
+    random::fill(&mut seed);
+    let enabled = crate::boot::information().command_line.randomize_addresses;
+    Randomness {
+        randomise: enabled && personality & ADDR_NO_RANDOMIZE == 0,
+        stack: random::number(),
+        mmap: random::number(),
+        image: random::number(),
+        heap: random::number(),
+        seed,
+    }
+}
+
+fn description_of_machine() -> exec::Machine {
+    exec::Machine {
+        hwcap: u64::from(identity().hardware_capabilities),
+        hwcap2: 0,
+        smallest_signal_stack: signal::frame::largest_bytes(),
+    }
+}
+
+fn shared<T>(rank: Rank, value: T) -> Result<Arc<Lock<T>>, Errno> {
+    Arc::try_new(Lock::new(rank, value)).map_err(|_| Errno::ENOMEM)
 }

@@ -7,7 +7,7 @@ pub fn getpid(thread: &Thread) -> u32 {
 }
 
 pub fn gettid(thread: &Thread) -> u32 {
-    thread.tid
+    thread.tid()
 }
 
 pub fn getppid(thread: &Thread) -> u32 {

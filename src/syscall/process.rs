@@ -121,7 +121,7 @@ pub fn as_timeval(ns: u64) -> [i64; 2] {
 
 pub fn set_tid_address(thread: &Thread, address: UserAddress) -> u32 {
     thread.clear_child_tid.store(address.as_u64(), Relaxed);
-    thread.tid
+    thread.tid()
 }
 
 pub fn arch_prctl(thread: &Thread, code: u32, address: u64) -> Result<(), Errno> {

@@ -26,7 +26,7 @@ pub fn end_process(status: Status) -> ! {
 
 /// Tells every thread of the process but `except` to end as soon as it would return to user mode.
 pub fn end_other_threads(process: &Process, except: &Thread) {
-    for thread in process.threads().iter().filter(|thread| thread.tid != except.tid) {
+    for thread in process.threads().iter().filter(|thread| thread.tid() != except.tid()) {
         thread.add_work(Work::END);
         scheduler::wake(thread, |state| state == State::Waiting as u8 || state == State::Stopped as u8);
     }
@@ -44,7 +44,7 @@ pub fn end_thread() -> ! {
     } else {
         process.threads_changed.wake_all();
     }
-    forget_thread(&thread, thread.tid != process.pid);
+    forget_thread(&thread, thread.tid() != process.pid);
     drop(process);
     leave_for_good()
 }
@@ -61,7 +61,7 @@ pub fn end_kernel_thread() -> ! {
 fn forget_thread(thread: &Thread, id_is_free: bool) {
     let removed = {
         let mut tasks = tasks();
-        if id_is_free { tasks.threads.release(thread.tid) } else { tasks.threads.clear(thread.tid) }
+        if id_is_free { tasks.threads.release(thread.tid()) } else { tasks.threads.clear(thread.tid()) }
     };
     drop(removed);
 }
@@ -78,7 +78,7 @@ fn leave_for_good() -> ! {
 }
 
 /// What a program asked for with set_tid_address (pthread_join waits for it), and what robust futexes promise.
-fn tell_joiners(thread: &Thread) {
+pub fn tell_joiners(thread: &Thread) {
     super::futex::release_robust_list(thread);
     let address = thread.clear_child_tid.swap(0, Relaxed);
     if address != 0 && user_access::write_value(UserAddress::new(address), &0u32).is_ok() {
@@ -89,6 +89,7 @@ fn tell_joiners(thread: &Thread) {
 fn end_last_thread(process: &Arc<Process>) {
     let status = process.ending_status();
     give_back_memory(process);
+    process.replace_program(None);
     drop(process.replace_files(None));
     drop(process.replace_fs_context(None));
     if process.pid == INIT_PID {

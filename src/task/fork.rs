@@ -156,6 +156,7 @@ fn new_process(parent: &Thread, flags: CloneFlags, pid: u32) -> Result<Arc<Proce
         files: Some(files),
         fs_context: Some(fs_context),
         credentials: from.credentials(),
+        program: from.program(),
         limits,
         signals: from.signals.for_child(flags)?,
     };
@@ -184,7 +185,7 @@ fn new_thread(parent: &Thread, process: &Arc<Process>, request: &Request, tid: u
     if request.stack != 0 {
         frame.rsp = request.stack;
     }
-    switch::prepare_stack(&thread, Start::User(&frame));
+    switch::prepare_stack(&thread, Start { function: None, registers: frame });
     Ok(thread)
 }
 

@@ -11,8 +11,11 @@ use super::signal::ProcessSignals;
 use super::switch::{self, Start};
 use super::thread::Thread;
 use super::wait_queue::Limits as WaitLimits;
+use super::exit;
 use crate::errno::Errno;
+use crate::interrupts::InterruptFrame;
 use crate::interrupts::timer;
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
 use spin::Once;
@@ -27,6 +30,7 @@ pub fn init() -> Result<(), Errno> {
         files: None,
         fs_context: None,
         credentials: Arc::try_new(Credentials::root()).map_err(|_| Errno::ENOMEM)?,
+        program: None,
         limits: Limits::new(),
         signals: ProcessSignals::new()?,
     };
@@ -48,10 +52,24 @@ pub fn spawn(name: &str, function: extern "C" fn(usize), argument: usize) -> Res
         tasks().threads.release(tid);
     })?;
     thread.set_name(name.as_bytes());
-    switch::prepare_stack(&thread, Start::Kernel { function, argument });
+    let begin = Begin { function, argument };
+    let begin = Box::into_raw(Box::try_new(begin).map_err(|_| Errno::ENOMEM)?) as usize;
+    switch::prepare_stack(&thread, Start { function: Some((run_and_end, begin)), registers: InterruptFrame::default() });
     tasks().threads.set(tid, thread.clone());
     scheduler::start(thread.clone());
     Ok(thread)
+}
+
+struct Begin {
+    function: extern "C" fn(usize),
+    argument: usize,
+}
+
+extern "C" fn run_and_end(begin: usize) {
+    // SAFETY: `spawn` made it with `Box::into_raw`, for this thread alone.
+    let begin = *unsafe { Box::from_raw(begin as *mut Begin) };
+    (begin.function)(begin.argument);
+    exit::end_kernel_thread()
 }
 
 /// Waits until a kernel thread has ended.

@@ -1,5 +1,6 @@
 //! Resource limits (getrlimit(2)): how much of everything a process may use.
 
+use crate::memory;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// RLIM_INFINITY.
@@ -62,6 +63,17 @@ impl Limits {
 
     pub const fn set(&mut self, resource: Resource, limit: Limit) {
         self.0[resource as usize] = limit;
+    }
+}
+
+impl Limits {
+    /// Those that an address space looks at.
+    pub const fn of_address_space(&self) -> memory::Limits {
+        memory::Limits {
+            address_space: self.get(Resource::AddressSpace).soft,
+            data: self.get(Resource::Data).soft,
+            stack: self.get(Resource::Stack).soft,
+        }
     }
 }
 

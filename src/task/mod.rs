@@ -28,6 +28,7 @@ on_the_machine!(
     switch,
     thread,
     timers,
+    user_exception,
     user_return,
     wait_queue
 );

@@ -8,6 +8,7 @@ use super::signal::ProcessSignals;
 use super::thread::Thread;
 use super::wait_queue::WaitQueue;
 use crate::errno::Errno;
+use crate::exec::program_file::ProgramFile;
 use crate::fs::{FileTable, FsContext};
 use crate::lock::{Guard, Lock, Rank};
 use crate::memory::AddressSpace;
@@ -24,6 +25,8 @@ pub struct Process {
     files: Lock<Option<Arc<Lock<FileTable>>>>,
     fs_context: Lock<Option<Arc<Lock<FsContext>>>>,
     credentials: Lock<Arc<Credentials>>,
+    /// The file that runs: /proc/PID/exe. Kept, so that nobody writes to it.
+    program: Lock<Option<Arc<ProgramFile>>>,
     pub limits: Lock<Limits>,
     pub signals: ProcessSignals,
     threads: Lock<Vec<Arc<Thread>>>,
@@ -60,6 +63,7 @@ pub struct Parts {
     pub files: Option<Arc<Lock<FileTable>>>,
     pub fs_context: Option<Arc<Lock<FsContext>>>,
     pub credentials: Arc<Credentials>,
+    pub program: Option<Arc<ProgramFile>>,
     pub limits: Limits,
     pub signals: ProcessSignals,
 }
@@ -88,6 +92,7 @@ impl Process {
             files: Lock::new(Rank::Process, parts.files),
             fs_context: Lock::new(Rank::Process, parts.fs_context),
             credentials: Lock::new(Rank::Process, parts.credentials),
+            program: Lock::new(Rank::Process, parts.program),
             limits: Lock::new(Rank::Process, parts.limits),
             signals: parts.signals,
             threads: Lock::new(Rank::Process, Vec::new()),
@@ -143,6 +148,15 @@ impl Process {
         core::mem::replace(&mut *self.fs_context.lock(), new)
     }
 
+    pub fn program(&self) -> Option<Arc<ProgramFile>> {
+        self.program.lock().clone()
+    }
+
+    pub fn replace_program(&self, new: Option<Arc<ProgramFile>>) {
+        let old = core::mem::replace(&mut *self.program.lock(), new);
+        drop(old);
+    }
+
     pub fn credentials(&self) -> Arc<Credentials> {
         self.credentials.lock().clone()
     }
@@ -159,7 +173,7 @@ impl Process {
     /// The thread whose id is the process's, or, once that one has ended, any other.
     pub fn main_thread(&self) -> Option<Arc<Thread>> {
         let threads = self.threads.lock();
-        threads.iter().find(|thread| thread.tid == self.pid).or_else(|| threads.first()).cloned()
+        threads.iter().find(|thread| thread.tid() == self.pid).or_else(|| threads.first()).cloned()
     }
 
     pub fn thread_count(&self) -> usize {

@@ -32,11 +32,11 @@ unsafe extern "C" {
 }
 
 /// Where a new thread begins.
-pub enum Start<'a> {
-    /// In the kernel: a function and its argument.
-    Kernel { function: extern "C" fn(usize), argument: usize },
-    /// In user mode, with these registers.
-    User(&'a InterruptFrame),
+pub struct Start {
+    /// A function that it calls first, in the kernel, with an argument.
+    pub function: Option<(extern "C" fn(usize), usize)>,
+    /// Its registers in user mode, where it goes next. A kernel thread's function doesn't return, so it has none.
+    pub registers: InterruptFrame,
 }
 
 /// Gives the CPU from `previous`, which is current, to `next`. Returns when `previous` gets it back.
@@ -45,7 +45,7 @@ pub enum Start<'a> {
 /// Interrupts are off, no lock is held, and both threads stay alive while they are not running: whoever takes `previous`
 /// off the CPU has put its own reference somewhere (see [`scheduler`]).
 pub unsafe fn switch_to(previous: &Thread, next: &Thread) {
-    trace::record(Kind::Switch, u64::from(previous.tid), u64::from(next.tid));
+    trace::record(Kind::Switch, u64::from(previous.tid()), u64::from(next.tid()));
     per_cpu::set_current_thread((next as *const Thread).cast());
     cpu::set_kernel_stack(next.kernel_stack_top());
     previous.save_user_state();
@@ -57,28 +57,21 @@ pub unsafe fn switch_to(previous: &Thread, next: &Thread) {
 
 /// Lays out the stack of a thread that never ran, so that the first switch to it starts it.
 pub fn prepare_stack(thread: &Thread, start: Start) {
-    let mut top = thread.kernel_stack_top();
-    let (function, argument) = match start {
-        Start::Kernel { function, argument } => (function as usize as u64, argument as u64),
-        Start::User(frame) => {
-            top -= size_of::<InterruptFrame>() as u64;
-            // SAFETY: the thread doesn't run yet, so its stack is nobody's but ours, and it is mapped to its top.
-            unsafe { (top as *mut InterruptFrame).write(*frame) };
-            (0, 0)
-        }
-    };
+    let frame = thread.user_frame();
+    let (function, argument) = start.function.map_or((0, 0), |(function, argument)| (function as usize, argument));
     let saved = SavedRegisters {
         r15: 0,
         r14: 0,
-        r13: argument,
-        r12: function,
+        r13: argument as u64,
+        r12: function as u64,
         rbx: 0,
         rbp: 0,
         return_address: thread_start as *const () as u64,
     };
-    let stack_pointer = top - size_of::<SavedRegisters>() as u64;
-    // SAFETY: as above; the structure lies below the frame, within the stack.
+    let stack_pointer = frame as u64 - size_of::<SavedRegisters>() as u64;
+    // SAFETY: the thread doesn't run yet, so its stack is nobody's but ours; both structures lie at its mapped top.
     unsafe {
+        frame.write(start.registers);
         (stack_pointer as *mut SavedRegisters).write(saved);
         *thread.saved_stack_pointer() = stack_pointer;
     }
@@ -100,13 +93,7 @@ extern "C" fn get_thread_cr3() -> u64 {
 /// CR3 was written, by the one routine that does (asm/return.asm).
 #[unsafe(no_mangle)]
 extern "C" fn page_table_was_loaded(page_table: u64) {
-    trace::record(Kind::Cr3, u64::from(super::current().tid), page_table);
-}
-
-/// A kernel thread's function returned.
-#[unsafe(no_mangle)]
-extern "C" fn kernel_thread_returned() -> ! {
-    super::exit::end_kernel_thread()
+    trace::record(Kind::Cr3, u64::from(super::current().tid()), page_table);
 }
 
 /// Makes `thread` the one that runs: the boot stack becomes its stack. Once for each CPU.

@@ -31,7 +31,7 @@ pub const NAME_BYTES: usize = 16;
 pub struct Thread {
     /// What has to be done before this thread returns to user mode: a set of [`Work`]. Read by asm/return.asm.
     work: AtomicU32,
-    pub tid: u32,
+    tid: AtomicU32,
     /// The physical address of the page table that user mode runs with; 0 for a kernel thread. CR3 follows it: on each way
     /// back to user mode, and on each switch to this thread.
     page_table_frame: AtomicU64,
@@ -124,7 +124,7 @@ impl Thread {
     pub fn new(tid: u32, process: Arc<Process>, fpu: Option<FpuState>) -> Result<Arc<Thread>, Errno> {
         let thread = Thread {
             work: AtomicU32::new(0),
-            tid,
+            tid: AtomicU32::new(tid),
             page_table_frame: AtomicU64::new(0),
             saved_stack_pointer: UnsafeCell::new(0),
             fs_base: AtomicU64::new(0),
@@ -143,6 +143,15 @@ impl Thread {
             _timer_room: TimerRoom::new()?,
         };
         Arc::try_new(thread).map_err(|_| Errno::ENOMEM)
+    }
+
+    /// Its id. Changes once at most: execve gives its process's id to the thread that is left.
+    pub fn tid(&self) -> u32 {
+        self.tid.load(Relaxed)
+    }
+
+    pub fn set_tid(&self, tid: u32) {
+        self.tid.store(tid, Relaxed);
     }
 
     pub fn page_table_frame(&self) -> u64 {
@@ -189,7 +198,7 @@ impl Thread {
 
     /// Keeps the image that execve replaced until the way back to user mode has loaded the new page table. Only the thread
     /// itself calls this.
-    pub(super) fn keep_old_image(&self, old: Option<SharedAddressSpace>) {
+    pub fn keep_old_image(&self, old: Option<SharedAddressSpace>) {
         // SAFETY: only the thread itself touches this, and never from an interrupt handler.
         unsafe { *self.old_image.get() = old };
         self.add_work(Work::DROP_OLD_IMAGE);
@@ -274,6 +283,19 @@ impl Thread {
         if bases.gs.swap(self.gs_base(), Relaxed) != self.gs_base() {
             KernelGsBase::write(VirtAddr::new_truncate(self.gs_base()));
         }
+    }
+
+    /// The last step of execve: the running thread's user registers, all of them. It has them when it returns to user mode.
+    pub fn start_image(&self, registers: &InterruptFrame, fs_base: u64) {
+        // SAFETY: the thread runs this very code: its saved FPU state and its frame are touched by nobody else.
+        unsafe {
+            if let Some(fpu) = &mut *self.fpu.get() {
+                fpu.reset();
+                fpu.restore();
+            }
+            self.user_frame().write(*registers);
+        }
+        self.set_own_segment_bases(fs_base, 0);
     }
 
     /// Sets the running thread's segment bases; they are user addresses.

@@ -46,15 +46,25 @@ pub struct Limits {
     /// By the clock ([`clock::now_ns`]): ETIMEDOUT.
     pub deadline_ns: Option<u64>,
     /// By a signal: EINTR.
-    pub interruptible: bool,
+    pub signals: Signals,
+}
+
+/// Which signals end a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signals {
+    None,
+    /// Those that end the thread.
+    Fatal,
+    Any,
 }
 
 impl Limits {
-    pub const INTERRUPTIBLE: Self = Self { deadline_ns: None, interruptible: true };
-    pub const NONE: Self = Self { deadline_ns: None, interruptible: false };
+    pub const INTERRUPTIBLE: Self = Self { deadline_ns: None, signals: Signals::Any };
+    pub const FATAL_ONLY: Self = Self { deadline_ns: None, signals: Signals::Fatal };
+    pub const NONE: Self = Self { deadline_ns: None, signals: Signals::None };
 
     pub const fn until(deadline_ns: Option<u64>) -> Self {
-        Self { deadline_ns, interruptible: true }
+        Self { deadline_ns, signals: Signals::Any }
     }
 }
 
@@ -180,14 +190,20 @@ impl Drop for Place<'_> {
 
 /// Sets the current thread's state to waiting. A wake-up from here on makes [`wait_prepared`] return at once.
 pub fn prepare_to_wait(limits: Limits) {
-    let state = if limits.interruptible { State::Waiting } else { State::WaitingUninterruptibly };
+    let uninterruptible = limits.signals == Signals::None;
+    let state = if uninterruptible { State::WaitingUninterruptibly } else { State::Waiting };
     super::current().schedule.state.store(state as u8, Relaxed);
 }
 
 /// Gives the CPU away until the thread is woken, its time is up, or a signal comes.
 pub fn wait_prepared(limits: Limits) -> Result<(), Errno> {
     let current = super::current();
-    if limits.interruptible && current.work().intersects(Work::SIGNAL | Work::END) && super::signal::wakes(&current) {
+    let cut_short = match limits.signals {
+        Signals::None => false,
+        Signals::Fatal => super::signal::ends(&current),
+        Signals::Any => current.work().intersects(Work::SIGNAL | Work::END) && super::signal::wakes(&current),
+    };
+    if cut_short {
         current.schedule.state.store(State::Running as u8, Relaxed);
         return Err(Errno::EINTR);
     }

@@ -99,6 +99,13 @@ struct SavedContext {
 const _: () = assert!(size_of::<SavedContext>() == 256);
 const _: () = assert!(offset_of!(SignalFrame, info) == 8 + 304);
 
+/// How much of a stack a frame can take: AT_MINSIGSTKSZ.
+pub fn largest_bytes() -> u64 {
+    let fpu_bytes = fpu::format().bytes as u64 + size_of::<u32>() as u64;
+    let frame_bytes = size_of::<SignalFrame>() as u64;
+    RED_ZONE_BYTES + fpu_bytes + FPU_ALIGNMENT + frame_bytes + 16 + 8
+}
+
 /// Stores the frame and turns the user's registers into those of the handler's start. EFAULT: the stack can't take it.
 pub fn push(
     thread: &Thread,

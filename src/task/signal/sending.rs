@@ -21,6 +21,11 @@ pub fn wakes(thread: &Thread) -> bool {
     thread.work().contains(Work::END) || !deliverable(thread).is_empty()
 }
 
+/// Whether the thread is to end, and so must not go on waiting for anything.
+pub fn ends(thread: &Thread) -> bool {
+    thread.work().contains(Work::END) || thread.pending_signals().contains(Signal::KILL)
+}
+
 /// Pending and not blocked.
 fn deliverable(thread: &Thread) -> SignalSet {
     thread.pending_signals().difference(thread.signals.mask())

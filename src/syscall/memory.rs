@@ -1,0 +1,258 @@
+//! A program's own address space: brk, mmap and its relatives.
+
+use super::argument::Fd;
+use crate::PAGE_SIZE;
+use crate::boot;
+use crate::errno::Errno;
+use crate::fs::mount::MountFlags;
+use crate::lock::Lock;
+use crate::memory::remap::Move;
+use crate::memory::shared_object::SharedObject;
+use crate::memory::user_access::{self, UserAddress};
+use crate::memory::{AddressSpace, AreaFlags, Mapping, PageSource, Placement, Protection};
+use crate::task::Thread;
+use alloc::sync::Arc;
+use bitflags::bitflags;
+use core::ops::Range;
+
+const PAGE: u64 = PAGE_SIZE as u64;
+
+const PROT_GROWSDOWN: u64 = 0x0100_0000;
+const PROT_GROWSUP: u64 = 0x0200_0000;
+
+const MREMAP_MAYMOVE: u64 = 1;
+const MREMAP_FIXED: u64 = 2;
+const MREMAP_DONTUNMAP: u64 = 4;
+
+const MS_ASYNC: u32 = 1;
+const MS_INVALIDATE: u32 = 2;
+const MS_SYNC: u32 = 4;
+
+bitflags! {
+    /// mmap(2)'s flags that mean something here; others are let pass, as on Linux.
+    #[derive(Clone, Copy)]
+    struct MapFlags: u64 {
+        const SHARED = 0x1;
+        const PRIVATE = 0x2;
+        const FIXED = 0x10;
+        const ANONYMOUS = 0x20;
+        const GROWSDOWN = 0x100;
+        const NORESERVE = 0x4000;
+        const POPULATE = 0x8000;
+        const FIXED_NOREPLACE = 0x10_0000;
+    }
+}
+
+fn with_space<R>(thread: &Thread, use_it: impl FnOnce(&mut AddressSpace) -> Result<R, Errno>) -> Result<R, Errno> {
+    thread.process.with_address_space(|space: &Lock<AddressSpace>| use_it(&mut space.lock())).ok_or(Errno::ESRCH)?
+}
+
+/// Moves the break, or says where it is.
+pub fn brk(thread: &Thread, address: u64) -> Result<u64, Errno> {
+    with_space(thread, |space| Ok(space.set_break(address)))
+}
+
+pub fn mmap(
+    thread: &Thread,
+    address: u64,
+    length: u64,
+    protection: u64,
+    flags: u64,
+    fd: Fd,
+    offset: u64,
+) -> Result<u64, Errno> {
+    if !offset.is_multiple_of(PAGE) {
+        return Err(Errno::EINVAL);
+    }
+    let kind = flags & 0xf;
+    let flags = MapFlags::from_bits_truncate(flags);
+    let protection = protection_of(protection);
+    deny_write_and_execute(protection)?;
+    let mut mapping = match (kind, flags.contains(MapFlags::ANONYMOUS)) {
+        (1 | 3, true) => {
+            let object = Arc::try_new(SharedObject::new(checked_length(length)?)?).map_err(|_| Errno::ENOMEM)?;
+            Mapping::shared(protection, Protection::all(), object, 0)
+        }
+        (2, true) => Mapping::anonymous(protection),
+        (1..=3, false) => file_mapping(thread, fd, kind != 2, protection, offset)?,
+        _ => return Err(Errno::EINVAL),
+    };
+    mapping.flags.set(AreaFlags::NO_RESERVE, flags.contains(MapFlags::NORESERVE));
+    if flags.contains(MapFlags::GROWSDOWN) && !mapping.is_shared() {
+        mapping.flags |= AreaFlags::GROWS_DOWN;
+    }
+    let placement = match address {
+        _ if flags.contains(MapFlags::FIXED_NOREPLACE) => Placement::FixedNoReplace(address),
+        _ if flags.contains(MapFlags::FIXED) => Placement::Fixed(address),
+        0 => Placement::Anywhere,
+        hint => Placement::Hint(hint),
+    };
+    with_space(thread, |space| {
+        let start = space.map(placement, length, mapping)?;
+        if flags.contains(MapFlags::POPULATE) {
+            // As on Linux: what can't be made present now will be when it is touched.
+            let _ = space.populate(start..start.saturating_add(length));
+        }
+        Ok(start)
+    })
+}
+
+fn checked_length(length: u64) -> Result<u64, Errno> {
+    match length {
+        0 => Err(Errno::EINVAL),
+        _ if length > user_access::USER_END => Err(Errno::ENOMEM),
+        _ => Ok(length),
+    }
+}
+
+/// A view of an open file. What it is opened for bounds what the view may do.
+fn file_mapping(thread: &Thread, fd: Fd, shared: bool, protection: Protection, offset: u64) -> Result<Mapping, Errno> {
+    let descriptor = u32::try_from(fd.0).map_err(|_| Errno::EBADF)?;
+    let file = thread.process.with_files(|files| files.get(descriptor))?;
+    if file.is_path() {
+        return Err(Errno::EBADF);
+    }
+    if !file.is_readable() {
+        return Err(Errno::EACCES);
+    }
+    let mut limit = Protection::all();
+    if shared && !file.is_writable() {
+        limit.remove(Protection::WRITE);
+    }
+    if file.location.mount.flags().contains(MountFlags::NO_EXECUTE) {
+        limit.remove(Protection::EXECUTE);
+    }
+    if !limit.contains(protection.intersection(Protection::WRITE)) {
+        return Err(Errno::EACCES);
+    }
+    if !limit.contains(protection) {
+        return Err(Errno::EPERM);
+    }
+    if !file.inode().is_regular() {
+        return Err(Errno::ENODEV);
+    }
+    let object: Arc<dyn PageSource> = file;
+    let mut mapping = match shared {
+        true => Mapping::shared(protection, limit, object, offset),
+        false => Mapping::private(protection, object, offset),
+    };
+    mapping.max_protection = limit;
+    Ok(mapping)
+}
+
+pub fn munmap(thread: &Thread, address: u64, length: u64) -> Result<(), Errno> {
+    let range = page_range(address, length).filter(|range| !range.is_empty()).ok_or(Errno::EINVAL)?;
+    with_space(thread, |space| space.unmap(range))
+}
+
+pub fn mprotect(thread: &Thread, address: u64, length: u64, protection: u64) -> Result<(), Errno> {
+    if protection & !(PROT_GROWSDOWN | PROT_GROWSUP | 0xf) != 0 || protection & PROT_GROWSUP != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if !address.is_multiple_of(PAGE) {
+        return Err(Errno::EINVAL);
+    }
+    let protection = protection_of(protection);
+    deny_write_and_execute(protection)?;
+    let range = page_range(address, length).ok_or(Errno::ENOMEM)?;
+    if range.is_empty() {
+        return Ok(());
+    }
+    with_space(thread, |space| space.protect(range, protection))
+}
+
+pub fn mremap(
+    thread: &Thread,
+    address: u64,
+    old_length: u64,
+    new_length: u64,
+    flags: u64,
+    new_address: u64,
+) -> Result<u64, Errno> {
+    let known = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
+    let moves = flags & MREMAP_MAYMOVE != 0;
+    if flags & !known != 0 || flags & (MREMAP_FIXED | MREMAP_DONTUNMAP) != 0 && !moves {
+        return Err(Errno::EINVAL);
+    }
+    // The pages would have to be at two places for a moment, which no program here asks for.
+    if flags & MREMAP_DONTUNMAP != 0 || old_length == 0 || new_length == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let range = page_range(address, old_length).ok_or(Errno::EINVAL)?;
+    let how = match flags & MREMAP_FIXED != 0 {
+        true => Move::To(new_address),
+        false if moves => Move::Anywhere,
+        false => Move::No,
+    };
+    with_space(thread, |space| space.remap(range, new_length, how))
+}
+
+/// What only advises is taken as heard; DONTNEED changes what is read next, and so is done.
+pub fn madvise(thread: &Thread, address: u64, length: u64, advice: u32) -> Result<(), Errno> {
+    const DONTNEED: u32 = 4;
+    const FREE: u32 = 8;
+    const REMOVE: u32 = 9;
+    if !address.is_multiple_of(PAGE) {
+        return Err(Errno::EINVAL);
+    }
+    let range = page_range(address, length).ok_or(Errno::EINVAL)?;
+    match advice {
+        DONTNEED | FREE => with_space(thread, |space| space.discard(range)),
+        REMOVE => Err(Errno::EOPNOTSUPP),
+        0..=3 | 10..=21 => with_space(thread, |space| {
+            if range.is_empty() || space.areas().covers(range) { Ok(()) } else { Err(Errno::ENOMEM) }
+        }),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// Files live in memory: a shared mapping is the file, and there is nowhere else to write it to.
+pub fn msync(thread: &Thread, address: u64, length: u64, flags: u32) -> Result<(), Errno> {
+    let both = flags & MS_ASYNC != 0 && flags & MS_SYNC != 0;
+    if flags & !(MS_ASYNC | MS_INVALIDATE | MS_SYNC) != 0 || both || !address.is_multiple_of(PAGE) {
+        return Err(Errno::EINVAL);
+    }
+    let range = page_range(address, length).ok_or(Errno::ENOMEM)?;
+    with_space(thread, |space| {
+        if range.is_empty() || space.areas().covers(range) { Ok(()) } else { Err(Errno::ENOMEM) }
+    })
+}
+
+pub fn mincore(thread: &Thread, address: u64, length: u64, result: UserAddress) -> Result<(), Errno> {
+    if !address.is_multiple_of(PAGE) {
+        return Err(Errno::EINVAL);
+    }
+    let range = page_range(address, length).ok_or(Errno::ENOMEM)?;
+    for (index, page) in range.step_by(PAGE_SIZE).enumerate() {
+        let resident = with_space(thread, |space| space.is_resident(page).ok_or(Errno::ENOMEM))?;
+        user_access::write_value(result.offset(index as u64), &u8::from(resident))?;
+    }
+    Ok(())
+}
+
+/// Nothing is ever swapped out, so that what is locked is locked already.
+pub fn mlock(_: &Thread, _address: u64, _length: u64) -> Result<(), Errno> {
+    Ok(())
+}
+
+pub fn munlock(_: &Thread, _address: u64, _length: u64) -> Result<(), Errno> {
+    Ok(())
+}
+
+/// PROT_WRITE and PROT_EXEC let read as well: x86 pages can't do without.
+fn protection_of(bits: u64) -> Protection {
+    Protection::from_bits_truncate(bits as u8)
+}
+
+/// What `wx=deny` on the command line refuses.
+fn deny_write_and_execute(protection: Protection) -> Result<(), Errno> {
+    let both = protection.contains(Protection::WRITE | Protection::EXECUTE);
+    if both && boot::information().command_line.deny_write_execute { Err(Errno::EACCES) } else { Ok(()) }
+}
+
+/// The pages of a range whose start must be a page's. None if it isn't, or if the range leaves user space.
+fn page_range(address: u64, length: u64) -> Option<Range<u64>> {
+    let length = length.checked_next_multiple_of(PAGE)?;
+    let end = address.checked_add(length).filter(|end| *end <= user_access::USER_END)?;
+    address.is_multiple_of(PAGE).then_some(address..end)
+}

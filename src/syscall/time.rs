@@ -1,0 +1,204 @@
+//! Clocks and sleeping.
+
+use crate::errno::Errno;
+use crate::interrupts::clock;
+use crate::memory::user_access::{self, UserAddress};
+use crate::task::wait_queue::{Limits, WaitQueue};
+use crate::task::{Thread, process, scheduler};
+use core::sync::atomic::Ordering::Relaxed;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+const NS_PER_SECOND: u64 = 1_000_000_000;
+/// What waits are measured by: a tick.
+const COARSE_RESOLUTION_NS: i64 = 10_000_000;
+
+const CLOCK_REALTIME: i32 = 0;
+const CLOCK_MONOTONIC: i32 = 1;
+const CLOCK_PROCESS_CPUTIME: i32 = 2;
+const CLOCK_THREAD_CPUTIME: i32 = 3;
+const CLOCK_MONOTONIC_RAW: i32 = 4;
+const CLOCK_REALTIME_COARSE: i32 = 5;
+const CLOCK_MONOTONIC_COARSE: i32 = 6;
+const CLOCK_BOOTTIME: i32 = 7;
+const CLOCK_TAI: i32 = 11;
+
+const TIMER_ABSTIME: u32 = 1;
+
+/// `struct timespec`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Timespec {
+    pub seconds: i64,
+    pub ns: i64,
+}
+
+/// `struct timeval`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Timeval {
+    pub seconds: i64,
+    pub us: i64,
+}
+
+impl Timespec {
+    pub const fn from_ns(ns: u64) -> Self {
+        Self { seconds: (ns / NS_PER_SECOND) as i64, ns: (ns % NS_PER_SECOND) as i64 }
+    }
+
+    /// EINVAL for a negative time or a nanosecond count that isn't one. A time past what 64 bits hold is the last one.
+    pub fn as_ns(self) -> Result<u64, Errno> {
+        let seconds = u64::try_from(self.seconds).map_err(|_| Errno::EINVAL)?;
+        let ns = u64::try_from(self.ns).ok().filter(|ns| *ns < NS_PER_SECOND).ok_or(Errno::EINVAL)?;
+        Ok(seconds.saturating_mul(NS_PER_SECOND).saturating_add(ns))
+    }
+}
+
+impl Timeval {
+    pub const fn from_ns(ns: u64) -> Self {
+        Self { seconds: (ns / NS_PER_SECOND) as i64, us: (ns % NS_PER_SECOND / 1000) as i64 }
+    }
+
+    pub fn as_ns(self) -> Result<u64, Errno> {
+        let us = u64::try_from(self.us).ok().filter(|us| *us < 1_000_000).ok_or(Errno::EINVAL)?;
+        Timespec { seconds: self.seconds, ns: (us * 1000) as i64 }.as_ns()
+    }
+}
+
+/// What a clock shows. Negative ids name the CPU-time clock of a process or thread (clock_getcpuclockid(3)).
+fn read_clock(thread: &Thread, clock_id: i32) -> Result<u64, Errno> {
+    match clock_id {
+        CLOCK_REALTIME | CLOCK_REALTIME_COARSE | CLOCK_TAI => Ok(clock::wall_clock_ns()),
+        CLOCK_MONOTONIC | CLOCK_MONOTONIC_RAW | CLOCK_MONOTONIC_COARSE | CLOCK_BOOTTIME => Ok(clock::now_ns()),
+        CLOCK_PROCESS_CPUTIME => Ok(process_time_ns(&thread.process)),
+        CLOCK_THREAD_CPUTIME => Ok(scheduler::run_time_ns(thread)),
+        ..0 => cpu_time_of(thread, clock_id),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// The id is inverted in the upper bits; bit 2 says that it is a thread's (Linux: MAKE_PROCESS_CPUCLOCK).
+fn cpu_time_of(thread: &Thread, clock_id: i32) -> Result<u64, Errno> {
+    let id = (!(clock_id >> 3)).unsigned_abs();
+    let of_thread = clock_id & 4 != 0;
+    match (id, of_thread) {
+        (0, true) => Ok(scheduler::run_time_ns(thread)),
+        (0, false) => Ok(process_time_ns(&thread.process)),
+        (tid, true) => {
+            let other = process::find_thread(tid).filter(|other| other.process.pid == thread.process.pid);
+            Ok(scheduler::run_time_ns(&*other.ok_or(Errno::EINVAL)?))
+        }
+        (pid, false) => Ok(process_time_ns(&*process::find_process(pid).ok_or(Errno::EINVAL)?)),
+    }
+}
+
+/// What a process's threads have run, those that ended included.
+pub fn process_time_ns(process: &process::Process) -> u64 {
+    let ended = process.times.ended_user.load(Relaxed) + process.times.ended_system.load(Relaxed);
+    process.threads().iter().fold(ended, |sum, thread| sum.wrapping_add(scheduler::run_time_ns(thread)))
+}
+
+pub fn clock_gettime(thread: &Thread, clock_id: i32, result: UserAddress) -> Result<(), Errno> {
+    user_access::write_value(result, &Timespec::from_ns(read_clock(thread, clock_id)?))
+}
+
+pub fn clock_getres(thread: &Thread, clock_id: i32, result: UserAddress) -> Result<(), Errno> {
+    read_clock(thread, clock_id)?;
+    let coarse = clock_id == CLOCK_REALTIME_COARSE || clock_id == CLOCK_MONOTONIC_COARSE;
+    let resolution = Timespec { seconds: 0, ns: if coarse { COARSE_RESOLUTION_NS } else { 1 } };
+    if result.is_null() { Ok(()) } else { user_access::write_value(result, &resolution) }
+}
+
+pub fn clock_settime(thread: &Thread, clock_id: i32, time: UserAddress) -> Result<(), Errno> {
+    let time: Timespec = user_access::read_value(time)?;
+    let time_ns = time.as_ns()?;
+    if clock_id != CLOCK_REALTIME {
+        return Err(Errno::EINVAL);
+    }
+    set_wall_clock(thread, time_ns)
+}
+
+fn set_wall_clock(thread: &Thread, time_ns: u64) -> Result<(), Errno> {
+    if !thread.process.credentials().is_privileged() {
+        return Err(Errno::EPERM);
+    }
+    clock::set_wall_clock_ns(time_ns);
+    Ok(())
+}
+
+/// The time zone is none of the kernel's business; Linux gives zeroes where nobody has set one.
+pub fn gettimeofday(_: &Thread, time: UserAddress, zone: UserAddress) -> Result<(), Errno> {
+    if !time.is_null() {
+        user_access::write_value(time, &Timeval::from_ns(clock::wall_clock_ns()))?;
+    }
+    if zone.is_null() { Ok(()) } else { user_access::write_value(zone, &[0u32; 2]) }
+}
+
+pub fn settimeofday(thread: &Thread, time: UserAddress, _zone: UserAddress) -> Result<(), Errno> {
+    if time.is_null() {
+        return Ok(());
+    }
+    let time: Timeval = user_access::read_value(time)?;
+    set_wall_clock(thread, time.as_ns()?)
+}
+
+pub fn time(_: &Thread, result: UserAddress) -> Result<i64, Errno> {
+    let seconds = (clock::wall_clock_ns() / NS_PER_SECOND) as i64;
+    if !result.is_null() {
+        user_access::write_value(result, &seconds)?;
+    }
+    Ok(seconds)
+}
+
+pub fn nanosleep(thread: &Thread, request: UserAddress, remaining: UserAddress) -> Result<(), Errno> {
+    clock_nanosleep(thread, CLOCK_MONOTONIC, 0, request, remaining)
+}
+
+pub fn clock_nanosleep(
+    thread: &Thread,
+    clock_id: i32,
+    flags: u32,
+    request: UserAddress,
+    remaining: UserAddress,
+) -> Result<(), Errno> {
+    let request: Timespec = user_access::read_value(request)?;
+    let request_ns = request.as_ns()?;
+    if clock_id == CLOCK_THREAD_CPUTIME || !(0..=CLOCK_TAI).contains(&clock_id) {
+        return Err(Errno::EINVAL);
+    }
+    let absolute = flags & TIMER_ABSTIME != 0;
+    let length_ns = match absolute {
+        true => request_ns.saturating_sub(read_clock(thread, clock_id)?),
+        false => request_ns,
+    };
+    let deadline_ns = clock::now_ns().saturating_add(length_ns);
+    let nobody = WaitQueue::new();
+    match nobody.wait_until(Limits::until(Some(deadline_ns)), || None::<()>) {
+        Err(Errno::ETIMEDOUT) | Ok(()) => Ok(()),
+        Err(_) if absolute => Err(Errno::ERESTARTNOHAND),
+        Err(_) => {
+            let left_ns = deadline_ns.saturating_sub(clock::now_ns());
+            if !remaining.is_null() {
+                user_access::write_value(remaining, &Timespec::from_ns(left_ns))?;
+            }
+            thread.set_restart(deadline_ns, remaining);
+            Err(Errno::ERESTARTBLOCK)
+        }
+    }
+}
+
+/// Goes on with a sleep that a stop signal interrupted: until the same moment.
+pub fn restart_syscall(thread: &Thread) -> Result<(), Errno> {
+    let Some((deadline_ns, remaining)) = thread.take_restart() else { return Err(Errno::EINTR) };
+    let nobody = WaitQueue::new();
+    match nobody.wait_until(Limits::until(Some(deadline_ns)), || None::<()>) {
+        Err(Errno::ETIMEDOUT) | Ok(()) => Ok(()),
+        Err(_) => {
+            let left_ns = deadline_ns.saturating_sub(clock::now_ns());
+            if !remaining.is_null() {
+                user_access::write_value(remaining, &Timespec::from_ns(left_ns))?;
+            }
+            thread.set_restart(deadline_ns, remaining);
+            Err(Errno::ERESTARTBLOCK)
+        }
+    }
+}
