@@ -33,9 +33,19 @@ mod kernel {
         interrupts::enable();
         task::kernel_thread::init().expect("there is memory for the first thread");
         syscall::init();
-        #[cfg(feature = "kernel-tests")]
-        keel::kernel_tests::start(&boot.command_line);
+        start_first_work(boot);
         task::kernel_thread::idle()
+    }
+
+    /// Init; or, where the command line asks for them, the in-kernel tests.
+    fn start_first_work(boot: &'static BootInformation) {
+        #[cfg(feature = "kernel-tests")]
+        if keel::kernel_tests::start(&boot.command_line) {
+            return;
+        }
+        if let Err(errno) = task::init::start(boot) {
+            panic!("the first process can't be made: {}", errno.description());
+        }
     }
 
     /// Where text goes, and how much of it: what the command line says about the log.

@@ -98,7 +98,7 @@ mod screen {
             let name = self.0.name_if_unlocked().unwrap_or_default();
             let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
             let text = name.get(..end).and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or("?");
-            write!(formatter, "thread \"{text}\" ({})", self.0.tid)
+            write!(formatter, "thread \"{text}\" ({})", self.0.tid())
         }
     }
 

@@ -201,7 +201,8 @@ mod handling {
     use crate::cpu::per_cpu;
     use crate::interrupts::InterruptFrame;
     use crate::memory::faults;
-    use crate::{memory, panic, trace};
+    use crate::task::user_exception;
+    use crate::{panic, trace};
     use x86_64::registers::control::Cr2;
 
     /// Called for vectors below 32, with interrupts off. Returns when the interrupted code may go on: a program with a
@@ -215,6 +216,7 @@ mod handling {
             Exception::DoubleFault | Exception::MachineCheck | Exception::NonMaskableInterrupt => {
                 panic::exception(exception, frame, fault_address)
             }
+            _ if frame.from_user() => user_exception::handle(frame, exception),
             Exception::Debug => forget_debug_events(),
             _ => panic::exception(exception, frame, fault_address),
         }

@@ -27,7 +27,6 @@
 
 pub mod arguments;
 pub mod elf_file;
-pub mod executable;
 #[cfg(any(test, feature = "kernel-tests"))]
 pub mod elf_maker;
 pub mod fallback;
@@ -35,6 +34,7 @@ pub mod layout;
 pub mod load;
 pub mod plan;
 mod prepare;
+pub mod program_file;
 pub mod script;
 pub mod stack;
 #[cfg(test)]

@@ -91,6 +91,11 @@ impl File {
         })
     }
 
+    /// A regular file for execve, which asks for no permission to read.
+    pub fn for_execution(location: Location) -> Result<Self, Errno> {
+        Self::new(location, OpenFlags::empty())
+    }
+
     #[inline]
     pub fn inode(&self) -> &Inode {
         &self.location.dentry.inode

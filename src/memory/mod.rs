@@ -19,6 +19,7 @@ pub mod kernel_map;
 pub mod kernel_stack;
 pub mod page_table;
 pub mod remap;
+pub mod shared_object;
 mod slabs;
 #[cfg(test)]
 mod tests;

@@ -10,8 +10,11 @@
 pub mod argument;
 pub mod exec;
 pub mod identity;
+pub mod memory;
 pub mod process;
+pub mod signal;
 mod table;
+pub mod time;
 
 use crate::cpu;
 use crate::errno::Errno;

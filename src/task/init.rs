@@ -156,7 +156,7 @@ fn run_fallback(reason: &Reason) {
         KernelArguments { arguments: &[fallback::NAME.as_bytes(), reason.as_bytes()], environment: &ENVIRONMENT };
     let path = b"/keel-fallback-init";
     let context = current().process.fs_context().map(|context| context.lock().clone());
-    let placed = context.and_then(|context| root::place_file(&context.root, b"keel-fallback-init", fallback::IMAGE, 0o755));
+    let placed = context.and_then(|context| root::place_file(context.root(), b"keel-fallback-init", fallback::IMAGE, 0o755));
     if let Err(errno) = placed.and_then(|()| execute(&current(), Fd::CWD, path, 0, &strings)) {
         log::error!(target: "init", "the built-in init can't be started: {}", errno.description());
         power::power_off();

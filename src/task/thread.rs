@@ -15,6 +15,7 @@ use crate::cpu::layout::asm_constant;
 use crate::errno::Errno;
 use crate::interrupts::InterruptFrame;
 use crate::lock::{Lock, Rank};
+use crate::memory::UserAddress;
 use crate::memory::kernel_stack::KernelStack;
 use alloc::sync::Arc;
 use bitflags::bitflags;
@@ -58,6 +59,8 @@ pub struct Thread {
     pub clear_child_tid: AtomicU64,
     /// The head of the list of robust futexes, and its length as the program gave it.
     pub robust_list: AtomicU64,
+    /// A sleep that a stop signal interrupted: until when, and where to store what is left (restart_syscall).
+    restart: Lock<Option<(u64, UserAddress)>>,
     _timer_room: TimerRoom,
 }
 
@@ -77,8 +80,6 @@ pub(super) struct Schedule {
     /// The thread's own reference, while it waits.
     pub parked: UnsafeCell<Option<Arc<Thread>>>,
     pub wake_position: Position,
-    pub voluntary_switches: AtomicU64,
-    pub involuntary_switches: AtomicU64,
 }
 
 bitflags! {
@@ -140,6 +141,7 @@ impl Thread {
             old_image: UnsafeCell::new(None),
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
+            restart: Lock::new(Rank::Thread, None),
             _timer_room: TimerRoom::new()?,
         };
         Arc::try_new(thread).map_err(|_| Errno::ENOMEM)
@@ -163,7 +165,15 @@ impl Thread {
         self.page_table_frame.store(physical_address, Relaxed);
     }
 
-    pub fn is_user(&self) -> bool {
+    pub fn set_restart(&self, deadline_ns: u64, remaining: UserAddress) {
+        *self.restart.lock() = Some((deadline_ns, remaining));
+    }
+
+    pub fn take_restart(&self) -> Option<(u64, UserAddress)> {
+        self.restart.lock().take()
+    }
+
+    pub fn has_user_mode(&self) -> bool {
         self.page_table_frame() != 0
     }
 
@@ -319,8 +329,6 @@ impl Schedule {
             link: Link::new(),
             parked: UnsafeCell::new(None),
             wake_position: Position::new(),
-            voluntary_switches: AtomicU64::new(0),
-            involuntary_switches: AtomicU64::new(0),
         }
     }
 }

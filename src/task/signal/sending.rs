@@ -124,6 +124,13 @@ pub(super) fn about_child(signal: Signal, child: &Process, code: i32, status: i3
     Info { signal, code, origin }
 }
 
+/// After a change of the action: what is ignored now is no longer pending.
+pub fn forget_if_ignored(process: &Process, signal: Signal) {
+    if process.signals.with(|actions| actions.ignores(signal)) {
+        discard(process, SignalSet::EMPTY.with(signal));
+    }
+}
+
 /// What sending has as an effect of its own, whatever is done about the signal later: SIGCONT continues, and stops and
 /// SIGCONT undo each other. False if the signal need not be noted at all.
 fn prepare(process: &Process, signal: Signal, thread: Option<&Thread>) -> bool {
