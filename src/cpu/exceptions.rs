@@ -211,6 +211,10 @@ mod handling {
         // CR2 is read before anything can fault again.
         let fault_address = Cr2::read_raw();
         let Some(exception) = Exception::from_vector(frame.vector) else { return };
+        #[cfg(feature = "kernel-tests")]
+        if crate::cpu::probe::recover(frame) {
+            return;
+        }
         match exception {
             Exception::PageFault => page_fault(frame, fault_address),
             Exception::DoubleFault | Exception::MachineCheck | Exception::NonMaskableInterrupt => {

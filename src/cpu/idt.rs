@@ -39,13 +39,18 @@ fn fill(vector: u8, entry: &mut Entry<HandlerFunc>) {
     let stub = VirtAddr::from_ptr(&raw const interrupt_stubs) + u64::from(vector) * STUB_BYTES;
     // SAFETY: the stub is entered as an interrupt handler is, and ends in IRETQ; the selector is the kernel's code segment.
     let options = unsafe { entry.set_handler_addr(stub).set_code_selector(SegmentSelector(KERNEL_CODE)) };
-    if matches!(vector, 3 | 4 | SYSTEM_CALL_VECTOR) {
+    if is_for_programs(vector) {
         options.set_privilege_level(PrivilegeLevel::Ring3);
     }
     if let Some(stack) = interrupt_stack(vector) {
         // SAFETY: gdt::init filled this entry of the TSS, and each stack serves one vector only.
         unsafe { options.set_stack_index(stack as u16) };
     }
+}
+
+/// A program's `int` may name these: breakpoint, overflow, and the system-call gate.
+const fn is_for_programs(vector: u8) -> bool {
+    matches!(vector, 3 | 4 | SYSTEM_CALL_VECTOR)
 }
 
 /// The vectors that can arrive while RSP or GS is not the kernel's, and so come on stacks of their own. asm/interrupts.asm
@@ -62,4 +67,13 @@ const fn interrupt_stack(vector: u8) -> Option<InterruptStack> {
 
 pub fn init() {
     TABLE.load();
+}
+
+/// Whether a program's `int` with this vector is let through, by what the table says.
+#[cfg(feature = "kernel-tests")]
+pub fn is_open_to_programs(vector: u8) -> bool {
+    let entries: *const [[u64; 2]; VECTOR_COUNT] = (&raw const *TABLE).cast();
+    // SAFETY: the table is 256 entries of 16 bytes, and nobody writes to it any more.
+    let [low, _] = unsafe { (*entries)[vector as usize] };
+    low >> 45 & 3 == 3
 }

@@ -5,6 +5,7 @@
 //! Each is reported on the serial line as it ends; a panic ends the kernel, and whoever started it goes on with the next
 //! one in a new machine. So one failing or hanging test hides no other.
 
+mod cpu;
 mod scheduling;
 
 use crate::boot::command_line::CommandLine;

@@ -297,7 +297,7 @@ pub(super) fn map_page(address: u64, frame: PhysFrame, caching: Caching) -> Resu
 }
 
 /// Unmaps one page of the calling owner's window and returns its frame. Its tables stay.
-pub(super) fn unmap_page(address: u64) -> Option<PhysFrame> {
+pub fn unmap_page(address: u64) -> Option<PhysFrame> {
     let slot = slot_or_create(root(), Level::ONE, address, || Err(Errno::ENOMEM)).ok()?;
     let entry = slot.get();
     slot.set(Entry::EMPTY);

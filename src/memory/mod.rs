@@ -61,6 +61,10 @@ mod bring_up {
         user_access::allow_access_where_smap_forbids();
         kernel_map::build(information, &mut free);
         frames::init(&mut free);
+        // Their frames are the image's: they aren't given to anybody.
+        crate::cpu::gdt::guard_pages().for_each(|guard| {
+            kernel_map::unmap_page(guard.as_u64());
+        });
         give_back_what_is_done_with(information);
         let counts = frames::counts();
         log::info!(

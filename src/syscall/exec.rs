@@ -23,6 +23,7 @@ use crate::fs::{Context, FileTable};
 use crate::interrupts::InterruptFrame;
 use crate::lock::{Lock, Rank};
 use crate::memory::user_access::{self, UserAddress};
+use crate::random;
 use crate::task::credentials::Credentials;
 use crate::task::limits::Resource;
 use crate::task::process::{SharedAddressSpace, tasks};
@@ -31,7 +32,6 @@ use crate::task::thread::Work;
 use crate::task::wait_queue::Limits as WaitLimits;
 use crate::task::{Thread, exit};
 use crate::trace::{self, Kind};
-use crate::random;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
@@ -43,7 +43,12 @@ const ADDR_NO_RANDOMIZE: u64 = 0x004_0000;
 const FLAGS_OF_A_NEW_PROGRAM: u64 = 0x202;
 
 /// Two NULLs where argv and envp would be are empty lists, as on Linux.
-pub fn execve(thread: &Thread, path: UserAddress, arguments: UserAddress, environment: UserAddress) -> Result<(), Errno> {
+pub fn execve(
+    thread: &Thread,
+    path: UserAddress,
+    arguments: UserAddress,
+    environment: UserAddress,
+) -> Result<(), Errno> {
     execveat(thread, Fd::CWD, path, arguments, environment, 0)
 }
 

@@ -213,9 +213,12 @@ pub fn msync(thread: &Thread, address: u64, length: u64, flags: u32) -> Result<(
         return Err(Errno::EINVAL);
     }
     let range = page_range(address, length).ok_or(Errno::ENOMEM)?;
-    with_space(thread, |space| {
-        if range.is_empty() || space.areas().covers(range) { Ok(()) } else { Err(Errno::ENOMEM) }
-    })
+    with_space(
+        thread,
+        |space| {
+            if range.is_empty() || space.areas().covers(range) { Ok(()) } else { Err(Errno::ENOMEM) }
+        },
+    )
 }
 
 pub fn mincore(thread: &Thread, address: u64, length: u64, result: UserAddress) -> Result<(), Errno> {

@@ -4,12 +4,12 @@ use super::time::Timespec;
 use crate::errno::Errno;
 use crate::interrupts::clock;
 use crate::memory::user_access::{self, UserAddress};
+use crate::task::Thread;
 use crate::task::credentials::Credentials;
 use crate::task::process::{self, INIT_PID, Process};
 use crate::task::signal::info::INFO_BYTES;
 use crate::task::signal::{self, Action, AlternateStack, Info, Origin, Signal, SignalSet, code};
 use crate::task::wait_queue::{Limits, WaitQueue};
-use crate::task::Thread;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -299,4 +299,3 @@ fn from_caller(thread: &Thread, signal: Signal, code: i32) -> Info {
     let origin = Origin::Process { pid: thread.process.pid, uid: thread.process.credentials().user.real };
     Info { signal, code, origin }
 }
-

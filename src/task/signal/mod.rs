@@ -30,7 +30,9 @@ pub use numbers::{DefaultAction, Signal, SignalSet};
 #[cfg(target_os = "none")]
 pub use delivery::handle_pending;
 #[cfg(target_os = "none")]
-pub use sending::{ends, force, forget_if_ignored, send_to_group, send_to_process, send_to_thread, tell_parent_of_end, wakes};
+pub use sending::{
+    ends, force, forget_if_ignored, send_to_group, send_to_process, send_to_thread, tell_parent_of_end, wakes,
+};
 #[cfg(target_os = "none")]
 pub use state::{AlternateStack, ProcessSignals, ThreadSignals};
 #[cfg(target_os = "none")]

@@ -1,0 +1,74 @@
+//! For the in-kernel tests: does something that must fault, and says how it faulted.
+//!
+//! The instruction under test stands between a note of where to go on and that place; [`recover`], asked by the exception
+//! handler before it panics, sends the interrupted code there.
+
+use super::exceptions::Exception;
+use crate::interrupts::InterruptFrame;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+/// Where to go on, and with which RSP, after a fault; 0 while none is expected.
+static CONTINUE_AT: AtomicU64 = AtomicU64::new(0);
+static CONTINUE_RSP: AtomicU64 = AtomicU64::new(0);
+
+static CAUGHT: AtomicBool = AtomicBool::new(false);
+static VECTOR: AtomicU64 = AtomicU64::new(0);
+static ERROR_CODE: AtomicU64 = AtomicU64::new(0);
+
+/// What an attempt came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Allowed,
+    Refused { exception: Exception, error_code: u64 },
+}
+
+/// Takes the exception if a probe expects one.
+pub(super) fn recover(frame: &mut InterruptFrame) -> bool {
+    let place = CONTINUE_AT.swap(0, Relaxed);
+    if place == 0 || frame.from_user() {
+        return false;
+    }
+    VECTOR.store(frame.vector, Relaxed);
+    ERROR_CODE.store(frame.error_code, Relaxed);
+    CAUGHT.store(true, Relaxed);
+    frame.rip = place;
+    frame.rsp = CONTINUE_RSP.load(Relaxed);
+    true
+}
+
+pub fn outcome() -> Outcome {
+    CONTINUE_AT.store(0, Relaxed);
+    match (CAUGHT.swap(false, Relaxed), Exception::from_vector(VECTOR.load(Relaxed))) {
+        (true, Some(exception)) => Outcome::Refused { exception, error_code: ERROR_CODE.load(Relaxed) },
+        _ => Outcome::Allowed,
+    }
+}
+
+/// The two words that the assembly of [`attempt!`] fills.
+pub fn places() -> (*mut u64, *mut u64) {
+    (CONTINUE_AT.as_ptr(), CONTINUE_RSP.as_ptr())
+}
+
+/// Runs instructions that may use RAX, given a value, and RDX; they must do no harm if they are allowed.
+#[macro_export]
+macro_rules! attempt {
+    ($($instruction:literal),+ ; $rax:expr) => {{
+        let (continue_at, continue_rsp) = $crate::cpu::probe::places();
+        // SAFETY: the instructions are the test's own; a fault goes on behind them with the stack as it was, and all
+        // registers that a call may change are given up.
+        unsafe {
+            core::arch::asm!(
+                "lea r8, [rip + 77f]",
+                "mov [r10], rsp",
+                "mov [r9], r8",
+                $($instruction,)+
+                "77:",
+                inout("rax") $rax => _,
+                in("r9") continue_at,
+                in("r10") continue_rsp,
+                clobber_abi("sysv64"),
+            );
+        }
+        $crate::cpu::probe::outcome()
+    }};
+}

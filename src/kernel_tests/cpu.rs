@@ -1,0 +1,162 @@
+//! The CPU: does it refuse what it must, does time pass, are the entry's own things where they belong?
+
+use crate::cpu::exceptions::{Exception, page_fault};
+use crate::cpu::features::features;
+use crate::cpu::fpu::{self, FpuState};
+use crate::cpu::probe::Outcome;
+use crate::cpu::{gdt, idt, per_cpu};
+use crate::interrupts::{clock, timer};
+use crate::lock::InterruptsOff;
+use crate::memory::kernel_map;
+use crate::{attempt, kernel_test, trace};
+use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
+
+static READ_ONLY: u64 = 7;
+
+/// RET, in a page of data.
+static mut DATA_WITH_CODE: u8 = 0xc3;
+
+fn refused(exception: Exception, error_code: u64) -> Outcome {
+    Outcome::Refused { exception, error_code }
+}
+
+kernel_test! {
+    fn exceptions_arrive_with_their_vectors_and_error_codes() {
+        assert_eq!(attempt!("ud2"; 0u64), refused(Exception::InvalidOpcode, 0));
+        assert_eq!(attempt!("int3"; 0u64), refused(Exception::Breakpoint, 0));
+        assert_eq!(attempt!("xor edx, edx", "div dl"; 1u64), refused(Exception::DivideError, 0));
+        // A selector past the GDT's end names itself in the error code.
+        assert_eq!(attempt!("mov ds, ax"; 0x1230u64), refused(Exception::GeneralProtection, 0x1230));
+        assert_eq!(attempt!("mov rax, [rax]"; 1u64 << 63), refused(Exception::GeneralProtection, 0));
+        assert_eq!(attempt!("nop"; 0u64), Outcome::Allowed);
+    }
+
+    fn a_null_pointer_is_not_mapped() {
+        assert_eq!(attempt!("mov rax, [rax]"; 0u64), refused(Exception::PageFault, 0));
+        assert_eq!(attempt!("mov [rax], rax"; 8u64), refused(Exception::PageFault, page_fault::WRITE));
+    }
+
+    fn kernel_text_and_constants_cannot_be_written() {
+        let denied = refused(Exception::PageFault, page_fault::PRESENT | page_fault::WRITE);
+        assert_eq!(attempt!("mov byte ptr [rax], 0xc3"; gdt::init as *const () as u64), denied);
+        assert_eq!(attempt!("mov byte ptr [rax], 7"; &raw const READ_ONLY as u64), denied);
+    }
+
+    fn kernel_data_cannot_be_run_where_there_is_no_execute() {
+        let outcome = attempt!("call rax"; &raw const DATA_WITH_CODE as u64);
+        if features().nx {
+            assert_eq!(outcome, refused(Exception::PageFault, page_fault::PRESENT | page_fault::INSTRUCTION_FETCH));
+        } else {
+            assert_eq!(outcome, Outcome::Allowed);
+        }
+    }
+
+    fn what_protects_the_kernel_is_on_where_the_cpu_has_it() {
+        let (cr4, efer) = (Cr4::read(), Efer::read());
+        assert!(Cr0::read().contains(Cr0Flags::WRITE_PROTECT));
+        assert_eq!(cr4.contains(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION), features().smep);
+        assert_eq!(cr4.contains(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION), features().smap);
+        assert_eq!(cr4.contains(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION), features().umip);
+        assert_eq!(cr4.contains(Cr4Flags::PAGE_GLOBAL), features().pge);
+        assert_eq!(efer.contains(EferFlags::NO_EXECUTE_ENABLE), features().nx);
+        assert!(!cr4.contains(Cr4Flags::FSGSBASE), "entry tells the kernel's GS base by its sign");
+    }
+
+    fn only_three_gates_are_open_to_programs() {
+        for vector in 0..=u8::MAX {
+            assert_eq!(idt::is_open_to_programs(vector), matches!(vector, 3 | 4 | 0x80), "vector {vector:#x}");
+        }
+    }
+
+    fn interrupt_stacks_are_mapped_and_their_guards_are_not() {
+        for stack in gdt::interrupt_stacks() {
+            assert!(stack.step_by(crate::PAGE_SIZE).all(|page| kernel_map::translate(page).is_some()));
+        }
+        assert!(gdt::guard_pages().all(|page| kernel_map::translate(page.as_u64()).is_none()));
+    }
+
+    fn both_ways_in_use_the_running_threads_stack() {
+        assert_eq!(per_cpu::privileged_stack(), per_cpu::kernel_stack_top());
+        assert_eq!(per_cpu::kernel_stack_top(), crate::task::current().kernel_stack_top());
+    }
+
+    fn time_never_goes_back() {
+        let mut last = clock::now_ns();
+        for _ in 0..100_000 {
+            let now = clock::now_ns();
+            assert!(now >= last, "{now} after {last}");
+            last = now;
+        }
+    }
+
+    fn ticks_come_a_hundred_times_a_second() {
+        let (start_ns, start_ticks) = (clock::now_ns(), per_cpu::ticks());
+        while clock::now_ns() - start_ns < 200_000_000 {
+            core::hint::spin_loop();
+        }
+        // An emulator whose host is busy delivers fewer than it owes, and delivers some of them late.
+        let ticks = per_cpu::ticks() - start_ticks;
+        let expected = 200_000_000 / timer::NS_PER_TICK;
+        assert!((1..=2 * expected).contains(&ticks), "{ticks} ticks in 200 ms");
+    }
+
+    fn an_interrupt_without_a_handler_is_counted_and_forgotten() {
+        let before = per_cpu::this_cpu().interrupt_count(0xff);
+        // SAFETY: the spurious vector: acknowledged nowhere, handled by nobody.
+        unsafe { core::arch::asm!("int 0xff") };
+        assert_eq!(per_cpu::this_cpu().interrupt_count(0xff), before + 1);
+    }
+
+    fn a_debug_exception_in_the_kernel_is_survived() {
+        // SAFETY: sets TF for one instruction.
+        unsafe {
+            core::arch::asm!("pushfq", "or qword ptr [rsp], 0x100", "popfq", "nop", "pushfq", "and qword ptr [rsp], -0x101", "popfq");
+        }
+    }
+
+    fn interrupts_are_traced_when_asked_for() {
+        assert_eq!(trace::enable("irq"), Ok(()));
+        let ticks = per_cpu::ticks();
+        while per_cpu::ticks() < ticks + 2 {
+            x86_64::instructions::hlt();
+        }
+        trace::disable();
+        let last = trace::last_events(1).next().expect("a tick was traced");
+        assert_eq!((last.kind, last.second), (trace::Kind::Irq, 0));
+        assert!(clock::now_ns() - last.time_ns < 1_000_000_000);
+    }
+
+    fn fpu_registers_survive_saving_and_restoring() {
+        let mut state = FpuState::initial().expect("memory for an image");
+        let initial = FpuState::initial().expect("memory for an image");
+        let pattern = 0x0123_4567_89ab_cdef_u64;
+        let read_back: u64;
+        let after_reset: u64;
+        let _no_switch = InterruptsOff::new();
+        // SAFETY: the kernel itself uses no vector registers, and no thread's are loaded while a kernel thread runs that
+        // nobody switches away from.
+        unsafe {
+            core::arch::asm!("movq xmm3, {}", in(reg) pattern);
+            state.save();
+            initial.restore();
+            core::arch::asm!("movq {}, xmm3", out(reg) after_reset);
+            state.restore();
+            core::arch::asm!("movq {}, xmm3", out(reg) read_back);
+        }
+        assert_eq!((after_reset, read_back), (0, pattern));
+    }
+
+    fn any_image_of_a_programs_making_can_be_loaded() {
+        let mut state = FpuState::initial().expect("memory for an image");
+        let _no_switch = InterruptsOff::new();
+        for byte in [0x00, 0x55, 0xff] {
+            for length in [0, 1, fpu::LEGACY_BYTES, fpu::format().bytes, fpu::format().bytes + 64] {
+                let mut image = alloc::vec::Vec::new();
+                image.resize(length, byte);
+                state.set_from_user(&image);
+                state.restore();
+            }
+        }
+        FpuState::initial().expect("memory for an image").restore();
+    }
+}
