@@ -1,0 +1,106 @@
+//! What this program does when a case executes it: it prints what it finds itself with. The answers go to standard
+//! output, separated by blanks, with no line's end.
+
+use crate::support::signal_name;
+
+pub fn run(what: &str) -> i32 {
+    // A script passes all that follows the interpreter as one argument: its first word is for us.
+    let text = match what.split_whitespace().next().unwrap_or_default() {
+        "arguments" => std::env::args_os().skip(1).map(quoted).collect::<Vec<_>>().join(" "),
+        "count" => {
+            let arguments = std::env::args_os();
+            let bytes: usize = arguments.map(|text| text.len() + 1).sum();
+            format!("{} strings of {bytes} bytes", std::env::args_os().count())
+        }
+        "first" => std::env::args_os().next().map(quoted).unwrap_or_default(),
+        "environment" => std::env::vars_os()
+            .map(|(name, value)| format!("{}={}", quoted(name), quoted(value)))
+            .collect::<Vec<_>>()
+            .join(" "),
+        "signals" => signals(),
+        "descriptors" => (0..64)
+            .filter(|&descriptor| is_open(descriptor))
+            .map(|descriptor| descriptor.to_string())
+            .collect::<Vec<_>>()
+            .join(" "),
+        "identity" => identity(),
+        "state" => state(),
+        "name" => name(),
+        _ => return 99,
+    };
+    print!("{text}");
+    0
+}
+
+fn quoted(text: std::ffi::OsString) -> String {
+    format!("{:?}", text.to_string_lossy())
+}
+
+fn is_open(descriptor: i32) -> bool {
+    // SAFETY: takes no pointers.
+    unsafe { libc::fcntl(descriptor, libc::F_GETFD) >= 0 }
+}
+
+/// The signals that are ignored, handled, blocked, pending.
+fn signals() -> String {
+    let (mut ignored, mut handled, mut blocked, mut waiting) =
+        (String::new(), String::new(), String::new(), String::new());
+    // SAFETY: sigaction and signal sets are plain integers, for which zeros are valid; the kernel fills them.
+    unsafe {
+        let mut mask = std::mem::zeroed();
+        let mut pending = std::mem::zeroed();
+        libc::sigprocmask(libc::SIG_BLOCK, std::ptr::null(), &mut mask);
+        libc::sigpending(&mut pending);
+        for signal in 1..32 {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(signal, std::ptr::null(), &mut action);
+            // Rust's start-up handles SIGSEGV and SIGBUS and ignores SIGPIPE: that says nothing about the kernel.
+            let by_rust = [libc::SIGSEGV, libc::SIGBUS, libc::SIGPIPE].contains(&signal);
+            match action.sa_sigaction {
+                libc::SIG_DFL => {}
+                _ if by_rust => {}
+                libc::SIG_IGN => ignored += &format!(" {}", signal_name(signal)),
+                _ => handled += &format!(" {}", signal_name(signal)),
+            }
+            if libc::sigismember(&mask, signal) == 1 {
+                blocked += &format!(" {}", signal_name(signal));
+            }
+            if libc::sigismember(&pending, signal) == 1 {
+                waiting += &format!(" {}", signal_name(signal));
+            }
+        }
+    }
+    format!("ignored{ignored}; handled{handled}; blocked{blocked}; pending{waiting}")
+}
+
+fn identity() -> String {
+    // SAFETY: the calls take no pointers.
+    unsafe {
+        format!(
+            "uid {} euid {} gid {} egid {} secure {}",
+            libc::getuid(),
+            libc::geteuid(),
+            libc::getgid(),
+            libc::getegid(),
+            libc::getauxval(libc::AT_SECURE)
+        )
+    }
+}
+
+/// What exec keeps and what it drops, as far as one can ask.
+fn state() -> String {
+    // SAFETY: the structures are plain integers, for which zeros are valid; the kernel fills them.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        libc::getrlimit(libc::RLIMIT_CORE, &mut limit);
+        let mask = libc::umask(0);
+        format!("core limit {} umask {mask:o} nice {}", limit.rlim_cur, libc::getpriority(libc::PRIO_PROCESS, 0))
+    }
+}
+
+fn name() -> String {
+    let mut name = [0_u8; 16];
+    // SAFETY: the kernel writes at most 16 bytes.
+    unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
+    String::from_utf8_lossy(name.split(|&byte| byte == 0).next().unwrap_or_default()).into_owned()
+}
