@@ -403,6 +403,9 @@ impl File {
 
 impl Drop for File {
     fn drop(&mut self) {
+        if self.inode().locks.are_used() {
+            self.inode().locks.release_file(core::ptr::from_ref(self).addr());
+        }
         match &self.kind {
             Kind::Regular if self.writable => self.inode().end_write(),
             Kind::Pipe(pipe, end) => pipe.close_end(*end),

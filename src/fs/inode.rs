@@ -5,6 +5,7 @@ use super::device::DeviceNumber;
 use super::file_system::FileSystem;
 use super::generated::Generated;
 use super::pipe::Pipe;
+use super::record_lock::FileLocks;
 use super::time::{Times, Timestamp, now};
 use crate::errno::Errno;
 use crate::lock::{Lock, Rank};
@@ -46,6 +47,7 @@ pub struct Inode {
     /// How many open files may write to it; or, below zero, how many programs run it and forbid that.
     writers: AtomicI32,
     times: Lock<Times>,
+    pub locks: FileLocks,
     pub body: Body,
 }
 
@@ -104,6 +106,7 @@ impl Inode {
             size: AtomicU64::new(0),
             writers: AtomicI32::new(0),
             times: Lock::new(Rank::Inode, Times::all(now())),
+            locks: FileLocks::new(),
             body,
         };
         let inode = Arc::try_new(inode).map_err(|_| Errno::ENOMEM)?;

@@ -25,6 +25,9 @@ pub mod open_flags;
 pub mod pages;
 pub mod pipe;
 pub mod pipe_buffer;
+#[cfg(target_os = "none")]
+pub mod procfs;
+pub mod record_lock;
 pub mod root;
 pub mod time;
 pub mod tmpfs;

@@ -6,8 +6,11 @@ use super::tree::{self, Dentry, Name};
 use crate::errno::Errno;
 use alloc::sync::Arc;
 
+/// A file system and its root directory.
+pub type Made = (Arc<FileSystem>, Arc<Dentry>);
+
 /// A new, empty file system whose files may take `pages_limit` pages, and its root directory.
-pub fn new(kind: Kind, pages_limit: u64, root: Attributes) -> Result<(Arc<FileSystem>, Arc<Dentry>), Errno> {
+pub fn new(kind: Kind, pages_limit: u64, root: Attributes) -> Result<Made, Errno> {
     let file_system = FileSystem::new(kind, pages_limit)?;
     let root = Attributes { mode: S_IFDIR | root.mode & PERMISSIONS, ..root };
     let inode = Inode::new(&file_system, root, Body::Directory)?;

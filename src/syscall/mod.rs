@@ -8,13 +8,25 @@
 //! src/task, src/memory and src/fs.
 
 pub mod argument;
+pub mod attributes;
+pub mod copy;
+pub mod descriptor;
+pub mod directory;
 pub mod exec;
+pub mod extended_attributes;
 pub mod identity;
 pub mod memory;
+pub mod mount;
+pub mod open;
+pub mod path_edit;
+pub mod paths;
+pub mod poll;
 pub mod process;
+pub mod read_write;
 pub mod signal;
 mod table;
 pub mod time;
+mod user_buffer;
 
 use crate::cpu;
 use crate::errno::Errno;

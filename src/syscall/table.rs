@@ -2,12 +2,15 @@
 
 use super::argument::{Argument, Fd};
 use super::{Entry, Outcome, Registers};
-use super::{exec, identity, memory, process, signal, time};
+use super::{
+    attributes, copy, descriptor, directory, exec, extended_attributes, identity, memory, mount, open, path_edit, poll,
+    process, read_write, signal, time,
+};
 use crate::memory::user_access::UserAddress;
 use crate::task::Thread;
 
-/// One past the highest number that Linux 6.1 has.
-const TABLE_LENGTH: usize = 451;
+/// One past the highest number that is used.
+const TABLE_LENGTH: usize = 453;
 
 /// `number => module::function(name: Type, …);` — the function takes the calling thread first.
 macro_rules! system_calls {
@@ -38,6 +41,15 @@ macro_rules! system_calls {
 }
 
 system_calls! {
+    0 => read_write::read(descriptor: Fd, buffer: UserAddress, count: usize);
+    1 => read_write::write(descriptor: Fd, buffer: UserAddress, count: usize);
+    2 => open::open(path: UserAddress, flags: u32, mode: u32);
+    3 => open::close(descriptor: Fd);
+    4 => attributes::stat(path: UserAddress, buffer: UserAddress);
+    5 => attributes::fstat(descriptor: Fd, buffer: UserAddress);
+    6 => attributes::lstat(path: UserAddress, buffer: UserAddress);
+    7 => poll::poll(descriptors: UserAddress, count: u32, timeout_ms: i32);
+    8 => read_write::lseek(descriptor: Fd, offset: i64, whence: u32);
     9 => memory::mmap(address: u64, length: u64, protection: u64, flags: u64, fd: Fd, offset: u64);
     10 => memory::mprotect(address: u64, length: u64, protection: u64);
     11 => memory::munmap(address: u64, length: u64);
@@ -45,14 +57,27 @@ system_calls! {
     13 => signal::rt_sigaction(number: u32, new: UserAddress, old: UserAddress, set_bytes: usize);
     14 => signal::rt_sigprocmask(how: u32, new: UserAddress, old: UserAddress, set_bytes: usize);
     15 => signal::rt_sigreturn();
+    16 => descriptor::ioctl(descriptor: Fd, command: u32, argument: u64);
+    17 => read_write::pread64(descriptor: Fd, buffer: UserAddress, count: usize, position: i64);
+    18 => read_write::pwrite64(descriptor: Fd, buffer: UserAddress, count: usize, position: i64);
+    19 => read_write::readv(descriptor: Fd, vector: UserAddress, count: u64);
+    20 => read_write::writev(descriptor: Fd, vector: UserAddress, count: u64);
+    21 => attributes::access(path: UserAddress, mode: u32);
+    22 => descriptor::pipe(descriptors: UserAddress);
+    23 => poll::select(
+        count: i32, readable: UserAddress, writable: UserAddress, exceptional: UserAddress, timeout: UserAddress
+    );
     24 => process::sched_yield();
     25 => memory::mremap(address: u64, old_length: u64, new_length: u64, flags: u64, new_address: u64);
     26 => memory::msync(address: u64, length: u64, flags: u32);
     27 => memory::mincore(address: u64, length: u64, result: UserAddress);
     28 => memory::madvise(address: u64, length: u64, advice: u32);
+    32 => descriptor::dup(descriptor: Fd);
+    33 => descriptor::dup2(old: Fd, new: Fd);
     34 => signal::pause();
     35 => time::nanosleep(request: UserAddress, remaining: UserAddress);
     39 => identity::getpid();
+    40 => copy::sendfile(output: Fd, input: Fd, position: UserAddress, count: usize);
     56 => process::clone(flags: u64, stack: u64, parent_tid: UserAddress, child_tid: UserAddress, tls: u64);
     57 => process::fork();
     58 => process::vfork();
@@ -60,6 +85,30 @@ system_calls! {
     60 => process::exit(status: i32);
     61 => process::wait4(pid: i32, status: UserAddress, options: u32, usage: UserAddress);
     62 => signal::kill(pid: i32, number: u32);
+    72 => descriptor::fcntl(descriptor: Fd, command: u32, argument: u64);
+    73 => descriptor::flock(descriptor: Fd, operation: u32);
+    74 => read_write::fsync(descriptor: Fd);
+    75 => read_write::fdatasync(descriptor: Fd);
+    76 => read_write::truncate(path: UserAddress, size: i64);
+    77 => read_write::ftruncate(descriptor: Fd, size: i64);
+    78 => directory::getdents(descriptor: Fd, buffer: UserAddress, size: u32);
+    79 => directory::getcwd(buffer: UserAddress, size: usize);
+    80 => directory::chdir(path: UserAddress);
+    81 => directory::fchdir(descriptor: Fd);
+    82 => path_edit::rename(old: UserAddress, new: UserAddress);
+    83 => path_edit::mkdir(path: UserAddress, mode: u32);
+    84 => path_edit::rmdir(path: UserAddress);
+    85 => open::creat(path: UserAddress, mode: u32);
+    86 => path_edit::link(old: UserAddress, new: UserAddress);
+    87 => path_edit::unlink(path: UserAddress);
+    88 => path_edit::symlink(target: UserAddress, path: UserAddress);
+    89 => attributes::readlink(path: UserAddress, buffer: UserAddress, size: i32);
+    90 => attributes::chmod(path: UserAddress, mode: u32);
+    91 => attributes::fchmod(descriptor: Fd, mode: u32);
+    92 => attributes::chown(path: UserAddress, user: u32, group: u32);
+    93 => attributes::fchown(descriptor: Fd, user: u32, group: u32);
+    94 => attributes::lchown(path: UserAddress, user: u32, group: u32);
+    95 => attributes::umask(mask: u32);
     96 => time::gettimeofday(time: UserAddress, zone: UserAddress);
     110 => identity::getppid();
     127 => signal::rt_sigpending(set: UserAddress, set_bytes: usize);
@@ -67,21 +116,83 @@ system_calls! {
     129 => signal::rt_sigqueueinfo(pid: i32, number: u32, info: UserAddress);
     130 => signal::rt_sigsuspend(mask: UserAddress, set_bytes: usize);
     131 => signal::sigaltstack(new: UserAddress, old: UserAddress);
+    132 => attributes::utime(path: UserAddress, times: UserAddress);
+    133 => path_edit::mknod(path: UserAddress, mode: u32, device: u64);
+    137 => attributes::statfs(path: UserAddress, buffer: UserAddress);
+    138 => attributes::fstatfs(descriptor: Fd, buffer: UserAddress);
     149 => memory::mlock(address: u64, length: u64);
     150 => memory::munlock(address: u64, length: u64);
     158 => process::arch_prctl(code: u32, address: u64);
-    186 => identity::gettid();
+    161 => directory::chroot(path: UserAddress);
+    162 => read_write::sync();
     164 => time::settimeofday(time: UserAddress, zone: UserAddress);
+    165 => mount::mount(source: UserAddress, target: UserAddress, kind: UserAddress, flags: u64, options: UserAddress);
+    166 => mount::umount2(target: UserAddress, flags: u32);
+    186 => identity::gettid();
+    187 => read_write::readahead(descriptor: Fd, start: u64, count: u64);
+    188 => extended_attributes::setxattr(path: UserAddress);
+    189 => extended_attributes::lsetxattr(path: UserAddress);
+    190 => extended_attributes::fsetxattr(descriptor: Fd);
+    191 => extended_attributes::getxattr(path: UserAddress);
+    192 => extended_attributes::lgetxattr(path: UserAddress);
+    193 => extended_attributes::fgetxattr(descriptor: Fd);
+    194 => extended_attributes::listxattr(path: UserAddress);
+    195 => extended_attributes::llistxattr(path: UserAddress);
+    196 => extended_attributes::flistxattr(descriptor: Fd);
+    197 => extended_attributes::removexattr(path: UserAddress);
+    198 => extended_attributes::lremovexattr(path: UserAddress);
+    199 => extended_attributes::fremovexattr(descriptor: Fd);
     200 => signal::tkill(tid: i32, number: u32);
     201 => time::time(result: UserAddress);
+    217 => directory::getdents64(descriptor: Fd, buffer: UserAddress, size: u32);
     218 => process::set_tid_address(address: UserAddress);
     219 => time::restart_syscall();
+    221 => read_write::fadvise64(descriptor: Fd, start: u64, length: u64, advice: u32);
     227 => time::clock_settime(clock_id: i32, time: UserAddress);
     228 => time::clock_gettime(clock_id: i32, result: UserAddress);
     229 => time::clock_getres(clock_id: i32, result: UserAddress);
     230 => time::clock_nanosleep(clock_id: i32, flags: u32, request: UserAddress, remaining: UserAddress);
     231 => process::exit_group(status: i32);
     234 => signal::tgkill(group: i32, tid: i32, number: u32);
+    235 => attributes::utimes(path: UserAddress, times: UserAddress);
+    257 => open::openat(directory: Fd, path: UserAddress, flags: u32, mode: u32);
+    258 => path_edit::mkdirat(directory: Fd, path: UserAddress, mode: u32);
+    259 => path_edit::mknodat(directory: Fd, path: UserAddress, mode: u32, device: u64);
+    260 => attributes::fchownat(directory: Fd, path: UserAddress, user: u32, group: u32, flags: u32);
+    261 => attributes::futimesat(directory: Fd, path: UserAddress, times: UserAddress);
+    262 => attributes::newfstatat(directory: Fd, path: UserAddress, buffer: UserAddress, flags: u32);
+    263 => path_edit::unlinkat(directory: Fd, path: UserAddress, flags: u32);
+    264 => path_edit::renameat(old_directory: Fd, old: UserAddress, new_directory: Fd, new: UserAddress);
+    265 => path_edit::linkat(old_directory: Fd, old: UserAddress, new_directory: Fd, new: UserAddress, flags: u32);
+    266 => path_edit::symlinkat(target: UserAddress, directory: Fd, path: UserAddress);
+    267 => attributes::readlinkat(directory: Fd, path: UserAddress, buffer: UserAddress, size: i32);
+    268 => attributes::fchmodat(directory: Fd, path: UserAddress, mode: u32);
+    269 => attributes::faccessat(directory: Fd, path: UserAddress, mode: u32);
+    270 => poll::pselect6(
+        count: i32, readable: UserAddress, writable: UserAddress, exceptional: UserAddress, timeout: UserAddress, mask: UserAddress
+    );
+    271 => poll::ppoll(descriptors: UserAddress, count: u32, timeout: UserAddress, mask: UserAddress, mask_bytes: u64);
+    277 => read_write::sync_file_range(descriptor: Fd, start: u64, length: u64, flags: u32);
+    280 => attributes::utimensat(directory: Fd, path: UserAddress, times: UserAddress, flags: u32);
+    285 => read_write::fallocate(descriptor: Fd, mode: u32, start: i64, length: i64);
+    292 => descriptor::dup3(old: Fd, new: Fd, flags: u32);
+    293 => descriptor::pipe2(descriptors: UserAddress, flags: u32);
+    295 => read_write::preadv(descriptor: Fd, vector: UserAddress, count: u64, position: i64);
+    296 => read_write::pwritev(descriptor: Fd, vector: UserAddress, count: u64, position: i64);
     297 => signal::rt_tgsigqueueinfo(group: i32, tid: i32, number: u32, info: UserAddress);
-    322 => exec::execveat(directory: Fd, path: UserAddress, arguments: UserAddress, environment: UserAddress, flags: u32);
+    306 => read_write::syncfs(descriptor: Fd);
+    316 => path_edit::renameat2(old_directory: Fd, old: UserAddress, new_directory: Fd, new: UserAddress, flags: u32);
+    322 => exec::execveat(
+        directory: Fd, path: UserAddress, arguments: UserAddress, environment: UserAddress, flags: u32
+    );
+    326 => copy::copy_file_range(
+        input: Fd, input_position: UserAddress, output: Fd, output_position: UserAddress, count: usize, flags: u32
+    );
+    327 => read_write::preadv2(descriptor: Fd, vector: UserAddress, count: u64, position: i64, high: u64, flags: u32);
+    328 => read_write::pwritev2(descriptor: Fd, vector: UserAddress, count: u64, position: i64, high: u64, flags: u32);
+    332 => attributes::statx(directory: Fd, path: UserAddress, flags: u32, mask: u32, buffer: UserAddress);
+    436 => open::close_range(first: u32, last: u32, flags: u32);
+    437 => open::openat2(directory: Fd, path: UserAddress, how: UserAddress, size: u64);
+    439 => attributes::faccessat2(directory: Fd, path: UserAddress, mode: u32, flags: u32);
+    452 => attributes::fchmodat2(directory: Fd, path: UserAddress, mode: u32, flags: u32);
 }

@@ -1,0 +1,130 @@
+//! Copies from file to file in the kernel: sendfile, copy_file_range.
+
+use super::argument::Fd;
+use super::paths::file;
+use super::read_write::{limited, signalled, write_rules};
+use crate::errno::Errno;
+use crate::fs::File;
+use crate::fs::open_flags::OpenFlags;
+use crate::fs::transfer::{SliceSink, SliceSource};
+use crate::memory::user_access::{self, UserAddress};
+use crate::task::Thread;
+
+/// How much is moved at a time, through the kernel's stack.
+const PIECE_BYTES: usize = 1024;
+
+/// Where a copy reads or writes: at a position of its own, or at the file's.
+#[derive(Clone, Copy)]
+struct End<'a> {
+    file: &'a File,
+    position: Option<u64>,
+}
+
+pub fn sendfile(thread: &Thread, output: Fd, input: Fd, position: UserAddress, count: usize) -> Result<usize, Errno> {
+    let (input, output) = (file(thread, input)?, file(thread, output)?);
+    if !input.is_readable() || !output.is_writable() {
+        return Err(Errno::EBADF);
+    }
+    if input.content().is_err() || output.flags().contains(OpenFlags::APPEND) {
+        return Err(Errno::EINVAL);
+    }
+    let start = read_position(position)?;
+    let from = End { file: &input, position: start };
+    let copied = copy(thread, from, End { file: &output, position: None }, limited(count));
+    write_position(position, start, &copied)?;
+    copied
+}
+
+pub fn copy_file_range(
+    thread: &Thread,
+    input: Fd,
+    input_position: UserAddress,
+    output: Fd,
+    output_position: UserAddress,
+    count: usize,
+    flags: u32,
+) -> Result<usize, Errno> {
+    if flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let (input, output) = (file(thread, input)?, file(thread, output)?);
+    let (from, to) = (read_position(input_position)?, read_position(output_position)?);
+    if input.inode().is_directory() || output.inode().is_directory() {
+        return Err(Errno::EISDIR);
+    }
+    if input.content().is_err() || output.content().is_err() {
+        return Err(Errno::EINVAL);
+    }
+    if !input.is_readable() || !output.is_writable() || output.flags().contains(OpenFlags::APPEND) {
+        return Err(Errno::EBADF);
+    }
+    let count = limited(count);
+    if core::ptr::eq(input.inode(), output.inode()) {
+        let (from, to) = (from.unwrap_or(input.position()), to.unwrap_or(output.position()));
+        if from < to.saturating_add(count as u64) && to < from.saturating_add(count as u64) {
+            return Err(Errno::EINVAL);
+        }
+    }
+    let copied = copy(thread, End { file: &input, position: from }, End { file: &output, position: to }, count);
+    write_position(input_position, from, &copied)?;
+    write_position(output_position, to, &copied)?;
+    copied
+}
+
+fn copy(thread: &Thread, mut from: End<'_>, mut to: End<'_>, count: usize) -> Result<usize, Errno> {
+    let mut done = 0;
+    while done < count {
+        let mut buffer = [0; PIECE_BYTES];
+        let wanted = buffer.get_mut(..(count - done).min(PIECE_BYTES)).unwrap_or_default();
+        let position = from.position.unwrap_or(from.file.position());
+        let read = match from.file.read_at(position, &mut SliceSink::new(wanted)) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => break,
+        };
+        let mut source = SliceSource(wanted.get(..read).unwrap_or_default());
+        let rules = || write_rules(thread);
+        let written = match to.position {
+            Some(position) => to.file.write_at(position, &mut source, &rules),
+            None => to.file.write(&mut source, &rules),
+        };
+        let written = match signalled(thread, to.file, written) {
+            Ok(written) => written,
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => break,
+        };
+        from.advance(position, written);
+        to.position = to.position.map(|position| position.saturating_add(written as u64));
+        done += written;
+        if written < read {
+            break;
+        }
+    }
+    Ok(done)
+}
+
+impl End<'_> {
+    fn advance(&mut self, position: u64, count: usize) {
+        let position = position.saturating_add(count as u64);
+        match &mut self.position {
+            Some(own) => *own = position,
+            None => self.file.set_position(position),
+        }
+    }
+}
+
+fn read_position(address: UserAddress) -> Result<Option<u64>, Errno> {
+    if address.is_null() {
+        return Ok(None);
+    }
+    let position: i64 = user_access::read_value(address)?;
+    u64::try_from(position).map(Some).map_err(|_| Errno::EINVAL)
+}
+
+fn write_position(address: UserAddress, start: Option<u64>, copied: &Result<usize, Errno>) -> Result<(), Errno> {
+    match (start, copied) {
+        (Some(start), Ok(count)) => user_access::write_value(address, &start.saturating_add(*count as u64)),
+        _ => Ok(()),
+    }
+}
