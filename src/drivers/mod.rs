@@ -13,3 +13,4 @@ pub mod rtc;
 pub mod screen;
 #[cfg(target_os = "none")]
 pub mod serial;
+pub mod terminal;
