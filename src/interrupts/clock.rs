@@ -110,7 +110,7 @@ pub fn init(entry_tsc: u64) {
     let measured_hz = pit::measure_tsc_hz();
     PIT_WORKS.store(measured_hz.is_some(), Relaxed);
     TSC_AT_START.store(entry_tsc, Relaxed);
-    set_tsc_hz(measured_hz.unwrap_or(ASSUMED_TSC_HZ));
+    TSC_SCALE.store(TimeScale::from_hz(measured_hz.unwrap_or(ASSUMED_TSC_HZ)).fixed_point(), Relaxed);
     SOURCE.store(Source::TimeStampCounter as u8, Relaxed);
 }
 
@@ -119,8 +119,11 @@ pub(super) fn pit_works() -> bool {
     PIT_WORKS.load(Relaxed)
 }
 
-pub(super) fn set_tsc_hz(hz: u64) {
-    TSC_SCALE.store(TimeScale::from_hz(hz).fixed_point(), Relaxed);
+/// Corrects the time-stamp counter's frequency. The time goes on from where it was.
+pub(super) fn correct_tsc_hz(hz: u64) {
+    let (now_ns, scale) = (now_ns(), TimeScale::from_hz(hz));
+    TSC_SCALE.store(scale.fixed_point(), Relaxed);
+    TSC_AT_START.store(read_tsc().wrapping_sub(scale.to_periods(now_ns)), Relaxed);
 }
 
 /// Nanoseconds between two values of the time-stamp counter.

@@ -36,7 +36,7 @@ pub fn set_tick_handler(handler: fn(bool)) {
 
 fn measure_by_hpet(hpet_hz: Option<u64>) {
     match hpet_hz.and_then(hpet::measure_tsc_hz) {
-        Some(tsc_hz) => clock::set_tsc_hz(tsc_hz),
+        Some(tsc_hz) => clock::correct_tsc_hz(tsc_hz),
         None => log::warn!(target: "timer", "neither PIT nor HPET counts: the time-stamp counter is taken for 1 GHz"),
     }
 }
