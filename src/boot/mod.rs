@@ -140,6 +140,12 @@ pub enum Warning {
     NoModule,
     BadTag(&'static str),
     BadScreen,
+    /// Pixels that stand for entries of a palette, or a type that came after us.
+    UnusableScreen {
+        width: u32,
+        height: u32,
+        bits_per_pixel: u8,
+    },
 }
 
 impl fmt::Display for Warning {
@@ -160,6 +166,11 @@ impl fmt::Display for Warning {
             Self::BadModule(index) => write!(f, "module {index} is empty or ends before it starts: left out"),
             Self::NoModule => write!(f, "no module, hence no initrd"),
             Self::BadTag(name) => write!(f, "the loader's {name} tag is too short: left out"),
+            Self::UnusableScreen { width, height, bits_per_pixel } => write!(
+                f,
+                "the screen is in a mode with a palette ({width}x{height}, {bits_per_pixel} bits): it stays dark. Choose \
+                 another in GRUB's menu"
+            ),
             Self::BadScreen => write!(f, "the loader's description of the screen makes no sense: left out"),
         }
     }

@@ -131,7 +131,7 @@ fn read_framebuffer(information: &mut BootInformation, payload: &[u8]) -> Option
         }),
         2 => Screen::EgaText { address, pitch_bytes, columns: width, rows: height },
         _ => {
-            information.warn(Warning::BadScreen);
+            information.warn(Warning::UnusableScreen { width, height, bits_per_pixel });
             return Some(());
         }
     };

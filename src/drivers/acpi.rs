@@ -351,7 +351,7 @@ mod target {
         let io_apics = tables.interrupts.as_ref().map_or(0, |found| found.io_apics.len());
         let yes_no = |there| if there { "yes" } else { "no" };
         log::info!(
-            target: "acpi", "{cpus} CPUs, {io_apics} IO-APICs, HPET: {}, soft-off: {}, reset register: {}",
+            target: "acpi", "CPUs: {cpus}, IO-APICs: {io_apics}, HPET: {}, soft-off: {}, reset register: {}",
             yes_no(tables.hpet.is_some()), yes_no(tables.sleep.is_some()), yes_no(tables.reset.is_some())
         );
     }
