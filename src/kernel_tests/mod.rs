@@ -6,7 +6,10 @@
 //! one in a new machine. So one failing or hanging test hides no other.
 
 mod cpu;
+mod memory;
+pub mod probe;
 mod scheduling;
+mod user_access;
 
 use crate::boot::command_line::CommandLine;
 use crate::drivers::serial;

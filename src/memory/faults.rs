@@ -10,9 +10,17 @@ use super::areas::{Area, AreaFlags, PAGE, Protection, STACK_GUARD_GAP};
 use super::frames::{self, PageRef};
 use super::page_table::Entry;
 use super::tlb::{self, Stale};
+#[cfg(target_os = "none")]
+use super::user_access;
 use crate::errno::Errno;
+#[cfg(target_os = "none")]
+use crate::interrupts::InterruptFrame;
 use crate::lock::Lock;
 use x86_64::structures::paging::PageTableFlags as Flags;
+
+/// In the error code: a bit is set in a table that the processor says is always clear (SDM 3A §4.7).
+#[cfg(target_os = "none")]
+const RESERVED_BIT: u64 = 1 << 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -80,20 +88,22 @@ pub fn access_of(error_code: u64) -> Access {
 /// Handles a page fault of a program, or of the kernel while it copies from or to one. False where it is neither: a bug of the
 /// kernel's. Called with interrupts off; a program that can't go on has a signal pending when this returns.
 #[cfg(target_os = "none")]
-pub fn handle(address: u64, frame: &mut crate::interrupts::InterruptFrame) -> bool {
-    /// A bit is set in a table that the processor says is always clear (SDM 3A §4.7).
-    const RESERVED_BIT: u64 = 1 << 3;
-    let thread = crate::task::current();
-    let recovery = if frame.from_user() { None } else { super::user_access::recovery_for(frame.rip) };
-    if frame.error_code & RESERVED_BIT != 0 || !frame.from_user() && (recovery.is_none() || address >= USER_END) {
+pub fn handle(address: u64, frame: &mut InterruptFrame) -> bool {
+    let from_user = frame.from_user();
+    let recovery = if from_user { None } else { user_access::recovery_for(frame.rip) };
+    if frame.error_code & RESERVED_BIT != 0 || !from_user && (recovery.is_none() || address >= USER_END) {
+        #[cfg(feature = "kernel-tests")]
+        return crate::kernel_tests::probe::recover(frame);
+        #[cfg(not(feature = "kernel-tests"))]
         return false;
     }
+    let thread = crate::task::current();
     let access = access_of(frame.error_code);
     let resolved = thread.process.with_address_space(|space| resolve(space, address, access));
     let Err(refusal) = resolved.unwrap_or(Err(FaultRefusal::Unmapped)) else { return true };
     if refusal == FaultRefusal::OutOfMemory {
         kill_for_memory(&thread);
-    } else if recovery.is_none() {
+    } else if from_user {
         send_signal(&thread, refusal, address);
     }
     if let Some(recovery) = recovery {

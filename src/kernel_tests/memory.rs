@@ -1,0 +1,185 @@
+//! Kernel mappings, page tables that are loaded, and counts: what the host's simulated memory can't show.
+
+use super::probe;
+use crate::cpu::features::features;
+use crate::kernel_test;
+use crate::memory::page_table::{self, Entry, Table};
+use crate::memory::{AddressSpace, Mapping, Placement, Protection, direct_map, frames, heap, kernel_map, kernel_stack};
+use alloc::vec::Vec;
+use x86_64::registers::control::{Cr3, Cr3Flags};
+use x86_64::structures::paging::{PageTableFlags as Flags, PhysFrame};
+
+const PAGE: u64 = crate::PAGE_SIZE as u64;
+const RW: Protection = Protection::READ.union(Protection::WRITE);
+
+/// Page-fault error codes (SDM 3A §4.7).
+const PRESENT: u64 = 1 << 0;
+const WRITE: u64 = 1 << 1;
+const FETCH: u64 = 1 << 4;
+
+/// Runs with another address space loaded, and comes back to the one before.
+pub fn with_loaded<R>(root: PhysFrame, run: impl FnOnce() -> R) -> R {
+    let (before, flags) = Cr3::read();
+    // SAFETY: every address space has the kernel's half; this thread doesn't wait meanwhile.
+    unsafe { Cr3::write(root, Cr3Flags::empty()) };
+    let result = run();
+    // SAFETY: what was loaded before.
+    unsafe { Cr3::write(before, flags) };
+    result
+}
+
+fn upper_half(root: PhysFrame) -> Vec<Entry> {
+    // SAFETY: a live level-4 table, only read.
+    let table = unsafe { Table::in_frame(root) };
+    // The processor marks entries as accessed in whichever table is loaded.
+    table.slots().iter().skip(256).map(|slot| slot.get().without(Flags::ACCESSED)).collect()
+}
+
+/// Frames in use, apart from what caches keep.
+fn used_frames() -> usize {
+    kernel_stack::trim();
+    page_table::trim();
+    let counts = frames::counts();
+    counts.total - counts.free - heap::counts().frames
+}
+
+kernel_test! {
+    fn no_kernel_mapping_is_writable_and_executable_or_the_users() {
+        let has_nx = features().nx;
+        let mut count = 0;
+        kernel_map::for_each_mapping(|address, _, entry| {
+            count += 1;
+            let executable = !entry.contains(Flags::NO_EXECUTE);
+            assert!(!has_nx || !entry.contains(Flags::WRITABLE) || !executable, "{address:#x} is writable and executable");
+            assert!(!entry.contains(Flags::USER_ACCESSIBLE), "{address:#x} is the user's");
+            assert!(!features().pge || entry.contains(Flags::GLOBAL), "{address:#x} isn't global");
+        });
+        assert!(count > 500, "only {count} mappings were seen");
+    }
+
+    fn the_lower_half_of_the_kernels_own_table_is_empty() {
+        // SAFETY: the kernel's root lives for ever; it is only read.
+        let table = unsafe { Table::in_frame(kernel_map::root()) };
+        assert!(table.slots().iter().take(256).all(|slot| slot.get().is_empty()));
+    }
+
+    fn the_upper_half_is_present_and_the_same_in_all_page_tables() {
+        let kernel = upper_half(kernel_map::root());
+        assert!(kernel.iter().all(|entry| entry.is_present()));
+        let mut space = AddressSpace::new().expect("memory");
+        let child = space.clone_for_fork().expect("memory");
+        assert!(upper_half(space.page_table_frame()) == kernel);
+        assert!(upper_half(child.page_table_frame()) == kernel);
+    }
+
+    fn a_mapping_made_in_kernel_space_is_seen_under_an_older_page_table() {
+        let space = AddressSpace::new().expect("memory");
+        let stacks: Vec<_> = (0..40).map(|_| kernel_stack::KernelStack::new().expect("memory")).collect();
+        let last = stacks.last().expect("forty stacks");
+        with_loaded(space.page_table_frame(), || {
+            assert_eq!(probe::write(last.bottom()), Ok(()));
+            assert!(probe::write(last.bottom() - 1).is_err(), "its guard");
+        });
+    }
+
+    fn a_page_table_that_is_dropped_while_loaded_is_left_first() {
+        let (before, flags) = Cr3::read();
+        let space = AddressSpace::new().expect("memory");
+        // SAFETY: as in `with_loaded`.
+        unsafe { Cr3::write(space.page_table_frame(), flags) };
+        drop(space);
+        assert_eq!(Cr3::read().0, kernel_map::root());
+        // SAFETY: what was loaded before.
+        unsafe { Cr3::write(before, flags) };
+    }
+
+    fn a_guard_page_is_known_by_its_owner() {
+        let stack = kernel_stack::KernelStack::new().expect("memory");
+        stack.set_owner(4711);
+        assert_eq!(kernel_stack::owner_of_guard(stack.bottom() - 8), Some(4711));
+        assert_eq!(kernel_stack::owner_of_guard(stack.bottom()), None);
+        assert_eq!(probe::read(stack.bottom() - 8), Err(0), "it isn't mapped");
+        assert_eq!(stack.top() % 16, 0);
+    }
+
+    fn text_and_constants_are_not_writable_and_data_does_not_run() {
+        extern "C" fn nothing() {}
+        static CONSTANT: [u8; 64] = [0xc3; 64];
+        let data = alloc::boxed::Box::new([0xc3_u8; 64]);
+        assert_eq!(probe::execute(nothing as *const () as u64), Ok(()));
+        assert_eq!(probe::write(nothing as *const () as u64), Err(PRESENT | WRITE));
+        assert_eq!(probe::write(CONSTANT.as_ptr() as u64), Err(PRESENT | WRITE));
+        assert_eq!(probe::write(data.as_ptr() as u64), Ok(()));
+        let expected = if features().nx { Err(PRESENT | FETCH) } else { Ok(()) };
+        assert_eq!(probe::execute(data.as_ptr() as u64), expected);
+        assert_eq!(probe::execute(CONSTANT.as_ptr() as u64), expected);
+    }
+
+    fn the_boot_page_tables_identity_mapping_is_gone() {
+        assert_eq!(probe::read(0x10_0000), Err(0));
+        assert_eq!(probe::read(8), Err(0));
+    }
+
+    fn smap_and_smep_keep_the_kernel_off_user_pages() {
+        let mut space = AddressSpace::new().expect("memory");
+        let protection = RW | Protection::EXECUTE;
+        let address = space.map(Placement::Anywhere, PAGE, Mapping::anonymous(protection)).expect("room");
+        space.write_bytes(address, &[0xc3]).expect("memory");
+        with_loaded(space.page_table_frame(), || {
+            let refused_if = |refused: bool, code: u64| if refused { Err(code) } else { Ok(()) };
+            assert_eq!(probe::read(address), refused_if(features().smap, PRESENT));
+            let fetch = if features().nx || features().smep { FETCH } else { 0 };
+            assert_eq!(probe::execute(address), refused_if(features().smep, PRESENT | fetch));
+        });
+    }
+
+    fn a_thousand_address_spaces_leave_nothing_behind() {
+        let make = || {
+            let mut space = AddressSpace::new().expect("memory");
+            for start in [0x40_0000, 0x5555_5555_4000, 0x7fff_0000_0000] {
+                space.map(Placement::Fixed(start), 8 * PAGE, Mapping::anonymous(RW)).expect("room");
+                space.populate(start..start + 8 * PAGE).expect("memory");
+            }
+            drop(space.clone_for_fork().expect("memory"));
+        };
+        make();
+        let (before, heap_before) = (used_frames(), heap::counts().used_bytes);
+        (0..1000).for_each(|_| make());
+        assert_eq!(used_frames(), before);
+        assert_eq!(heap::counts().used_bytes, heap_before);
+    }
+
+    fn the_heap_gives_back_what_it_took_and_refuses_what_it_cannot_have() {
+        let mut sizes: Vec<usize> = Vec::new();
+        sizes.extend([1, 16, 17, 100, 2048, 2049, 4096, 5000, 32768, 40_000, 300_000]);
+        let take = |size: &usize| {
+            let mut block: Vec<u8> = Vec::new();
+            block.try_reserve_exact(*size).expect("memory");
+            block.resize(*size, 0xa5);
+            block
+        };
+        let blocks: Vec<_> = sizes.iter().map(take).collect();
+        assert!(blocks.iter().all(|block| block.iter().all(|&byte| byte == 0xa5)));
+        drop(blocks);
+        let before = heap::counts();
+        let blocks: Vec<_> = sizes.iter().map(take).collect();
+        assert!(heap::counts().used_bytes > before.used_bytes + 300_000);
+        drop(blocks);
+        assert_eq!(heap::counts(), before);
+        let mut huge: Vec<u8> = Vec::new();
+        assert!(huge.try_reserve_exact(1 << 44).is_err());
+        assert!(huge.try_reserve_exact(frames::counts().total * 4096).is_err());
+        assert_eq!(heap::counts(), before);
+    }
+
+    fn a_device_is_mapped_where_it_is_asked_for() {
+        let page = frames::PageRef::new_zeroed().expect("memory");
+        page.write(0x123, b"device");
+        let physical = page.frame().start_address() + 0x123;
+        let mapped = kernel_map::map_device(physical, 6, kernel_map::Caching::Uncached).expect("room");
+        // SAFETY: six bytes that were just mapped.
+        assert_eq!(unsafe { core::slice::from_raw_parts(mapped, 6) }, b"device");
+        assert_eq!(kernel_map::translate(mapped as u64).map(|(_, physical)| physical), Some(physical));
+        assert_eq!(kernel_map::map_firmware(physical, 6), Ok(direct_map::pointer(physical)));
+    }
+}
