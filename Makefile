@@ -6,7 +6,7 @@ SHELL := bash
 .PHONY: help kernel iso run usb debug bochs test test-matrix lint bench clean
 
 # Options that a command passes on to its script. `make iso OVERLAY=dir CMDLINE="quiet"` reads like its documentation.
-export OVERLAY CMDLINE ROOTFS GUI SMP MEM KVM UEFI DEVICE ONLY JOBS BASE CPU
+export OVERLAY CMDLINE ROOTFS SCREEN GUI SMP MEM KVM UEFI DEVICE ONLY JOBS BASE CPU
 
 OUT ?= iso/keel.iso
 KERNEL := target/x86_64-kernel/release/keel.elf
@@ -22,7 +22,7 @@ run: iso ## Start Keel in QEMU, its serial console in this terminal (Ctrl-A X le
 
 iso: kernel ## Make the image that starts from CD, disk and USB stick, on BIOS and UEFI
 ##  OUT=file (iso/keel.iso), OVERLAY=folder laid over the initrd's root, CMDLINE="kernel command line",
-##  ROOTFS=debian (Debian's BusyBox and bash as the root)
+##  ROOTFS=debian (Debian's BusyBox and bash as the root), SCREEN=text (the old text screen instead of pixels)
 	@tools/make-iso $(KERNEL) $(OUT)
 
 usb: iso ## Write the image to a USB stick, after asking: DEVICE=/dev/sdX
