@@ -1,0 +1,170 @@
+//! The in-kernel tests: the kernel that holds them is booted, lists them, and runs them in order. A test that panics or hangs
+//! the kernel is that test's failure; the next boot goes on behind it.
+//!
+//! What the kernel prints: `ktest: test NAME` for each test when asked for the list; else `ktest: start NAME`, then
+//! `ktest: ok NAME` or, because a test fails by a panic, `ktest: failed NAME: message` and the panic screen. `ktest: done` is
+//! the last line.
+
+use crate::failure::Failure;
+use crate::project;
+use crate::qemu::{Guest, Limit, Machine};
+use crate::runner::{Job, Reporter};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A kernel that says nothing for so long, in its own time, has hung.
+const SILENCE_LIMIT_S: u64 = 60;
+const PANIC_SCREEN_LIMIT_S: u64 = 10;
+/// Restart at once when a test panics: QEMU ends then.
+const COMMON_WORDS: &str = "exit=isa-debug panic=-1 console=ttyS0";
+
+/// One line of the kernel's report.
+#[derive(Debug, PartialEq, Eq)]
+enum Line {
+    Test(String),
+    Start,
+    Ok(String),
+    Failed(String, String),
+    Done,
+}
+
+fn parse(line: &str) -> Option<Line> {
+    let (_, text) = line.split_once("ktest: ")?;
+    let text = text.trim_end();
+    if text == "done" {
+        return Some(Line::Done);
+    }
+    let (word, rest) = text.split_once(' ')?;
+    match word {
+        "test" => Some(Line::Test(rest.to_owned())),
+        "start" => Some(Line::Start),
+        "ok" => Some(Line::Ok(rest.to_owned())),
+        "failed" => {
+            let (name, reason) = rest.split_once(": ").unwrap_or((rest, "no reason given"));
+            Some(Line::Failed(name.to_owned(), reason.to_owned()))
+        }
+        _ => None,
+    }
+}
+
+fn machine(test_words: &str) -> Machine {
+    let command_line = format!("{test_words} {COMMON_WORDS}");
+    Machine { memory_mib: 256, ..Machine::from_kernel(project::test_kernel(), None, &command_line) }
+}
+
+/// The names of all in-kernel tests, in the order in which they run.
+pub fn list() -> Result<Vec<String>, Failure> {
+    let mut guest = Guest::start(&machine("test=list"), "in-kernel tests list")?;
+    guest.wait_for_end(Limit::guest_seconds(SILENCE_LIMIT_S))?;
+    let text = guest.console.text();
+    let name = |line| if let Some(Line::Test(name)) = parse(line) { Some(name) } else { None };
+    let names: Vec<String> = text.lines().filter_map(name).collect();
+    if names.is_empty() { Err(guest.failure("expected a list of the in-kernel tests")) } else { Ok(names) }
+}
+
+/// Jobs that run all tests, in as many boots side by side as there are threads.
+pub fn jobs(threads: usize) -> Vec<Job> {
+    let names = match list() {
+        Ok(names) => Arc::new(names),
+        Err(failure) => return vec![Job::test("kernel: do the in-kernel tests start?", || Err(failure))],
+    };
+    let share = names.len().div_ceil(threads.max(1));
+    let ranges = (0..names.len()).step_by(share).map(|start| start..(start + share).min(names.len()));
+    ranges
+        .map(|range| {
+            let names = Arc::clone(&names);
+            Job::new(format!("in-kernel tests {range:?}"), move |reporter| run_range(&names, range, reporter))
+        })
+        .collect()
+}
+
+fn test_name(name: &str) -> String {
+    format!("kernel: {}", name.trim_start_matches("keel::").trim_start_matches("kernel_tests::"))
+}
+
+/// Runs the tests of a range that are wanted, booting again behind each one that doesn't come back.
+fn run_range(names: &[String], range: Range<usize>, reporter: &Reporter) {
+    let mut next = range.start;
+    while next < range.end {
+        let Some(wanted) = names.get(next..range.end).and_then(|rest| wanted_run(rest, reporter)) else { return };
+        let run = next + wanted.start..next + wanted.end;
+        next = match run_boot(names, run.clone(), reporter) {
+            Ok(reached) => reached,
+            // Nothing ran: the other tests of the range would meet the same.
+            Err(failure) => {
+                for name in names.get(run).unwrap_or_default() {
+                    reporter.report(&test_name(name), Err(failure.clone()), Duration::ZERO);
+                }
+                return;
+            }
+        };
+    }
+}
+
+/// The first unbroken run of wanted tests.
+fn wanted_run(names: &[String], reporter: &Reporter) -> Option<Range<usize>> {
+    let wants = |name: &String| reporter.wants(&test_name(name));
+    let start = names.iter().position(wants)?;
+    let length = names.iter().skip(start).position(|name| !wants(name));
+    Some(start..length.map_or(names.len(), |length| start + length))
+}
+
+/// Boots once and reports tests until the range is done or one doesn't come back. Returns where to go on.
+fn run_boot(names: &[String], range: Range<usize>, reporter: &Reporter) -> Result<usize, Failure> {
+    let mut guest = Guest::start(&machine(&format!("test=from:{}", range.start)), &format!("in-kernel tests {range:?}"))?;
+    let limit = Limit::guest_seconds(SILENCE_LIMIT_S);
+    let mut next = range.start;
+    let mut started = Instant::now();
+    let mut position = 0;
+    while next < range.end {
+        let name = names.get(next).map_or("", String::as_str);
+        let expected = format!("the end of {name}");
+        let line = match guest.wait_until(limit, &expected, |guest| Ok(guest.console.find_line(position, parse))) {
+            Ok((line, end)) => {
+                position = end;
+                line
+            }
+            Err(failure) if guest.console.text().contains("ktest: start ") => {
+                reporter.report(&test_name(name), Err(failure), started.elapsed());
+                return Ok(next + 1);
+            }
+            Err(failure) => return Err(failure),
+        };
+        let result = match line {
+            Line::Start => {
+                started = Instant::now();
+                continue;
+            }
+            Line::Ok(ended) if ended == name => Ok(()),
+            Line::Failed(ended, reason) if ended == name => {
+                // The panic screen follows, then the machine restarts, which ends QEMU.
+                let _ = guest.wait_for_end(Limit::guest_seconds(PANIC_SCREEN_LIMIT_S));
+                reporter.report(&test_name(name), Err(guest.failure(reason)), started.elapsed());
+                return Ok(next + 1);
+            }
+            Line::Done => return Err(guest.failure(format!("{name} was never started"))),
+            other => Err(guest.failure(format!("expected the result of {name}, and found {other:?}"))),
+        };
+        reporter.report(&test_name(name), result, started.elapsed());
+        next += 1;
+    }
+    Ok(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_the_report_are_understood() {
+        assert_eq!(parse("ktest: test a::b"), Some(Line::Test("a::b".into())));
+        assert_eq!(parse("ktest: start frames::fork"), Some(Line::Start));
+        assert_eq!(parse("[    0.1] x ktest: ok a"), Some(Line::Ok("a".into())));
+        assert_eq!(parse("ktest: failed a: 1 is not 2: no"), Some(Line::Failed("a".into(), "1 is not 2: no".into())));
+        assert_eq!(parse("ktest: failed a"), Some(Line::Failed("a".into(), "no reason given".into())));
+        assert_eq!(parse("ktest: done\n"), Some(Line::Done));
+        assert_eq!(parse("ktest: a"), None);
+        assert_eq!(parse("hello"), None);
+    }
+}
