@@ -12,7 +12,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 /// The longest line, its end included; what is longer is cut.
 const LINE_BYTES: usize = 512;
 /// What dmesg can show: the last lines that fit.
-const KEPT_BYTES: usize = 16 * 1024;
+pub const KEPT_BYTES: usize = 16 * 1024;
 /// How often the ring's lock is tried before a line is printed and not kept.
 const LOCK_ATTEMPTS: u32 = 100_000;
 

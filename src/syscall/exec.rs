@@ -88,7 +88,8 @@ pub fn execute(
         stack_limit: process.limits.lock().get(Resource::Stack).soft,
         machine: description_of_machine(),
     };
-    let programs = ProgramFiles { context, credentials: &credentials, no_new_privileges: false };
+    let programs =
+        ProgramFiles { context, credentials: &credentials, no_new_privileges: process.no_new_privileges.load(Relaxed) };
     let limits = process.limits.lock().of_address_space();
     let prepared = exec::prepare(file, &request, &programs, strings, || NewImage::new(limits))?;
     let replacement = Replacement::new(thread, prepared, &filename)?;

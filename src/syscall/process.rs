@@ -4,6 +4,7 @@ use crate::errno::Errno;
 use crate::memory::user_access::{self, UserAddress};
 use crate::task::family::{Status, Wanted, Whom};
 use crate::task::fork::{self, CloneFlags, Request};
+use crate::task::signal::{self, info::INFO_BYTES};
 use crate::task::{Thread, exit, process, scheduler};
 use core::sync::atomic::Ordering::Relaxed;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -139,4 +140,104 @@ pub fn arch_prctl(thread: &Thread, code: u32, address: u64) -> Result<(), Errno>
         ARCH_GET_GS => user_access::write_value(UserAddress::new(address), &thread.gs_base()),
         _ => Err(Errno::EINVAL),
     }
+}
+
+const P_ALL: u32 = 0;
+const P_PID: u32 = 1;
+const P_PGID: u32 = 2;
+const WSTOPPED: u32 = 2;
+const WEXITED: u32 = 4;
+const WNOWAIT: u32 = 0x0100_0000;
+
+pub fn waitid(
+    thread: &Thread,
+    kind: u32,
+    id: i32,
+    info: UserAddress,
+    options: u32,
+    usage: UserAddress,
+) -> Result<(), Errno> {
+    let known = WNOHANG | WSTOPPED | WEXITED | WCONTINUED | WNOWAIT | WNOTHREAD | WALL | WCLONE;
+    if options & !known != 0 || options & (WEXITED | WSTOPPED | WCONTINUED) == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let named = || u32::try_from(id).ok().filter(|id| *id > 0).ok_or(Errno::EINVAL);
+    let whom = match kind {
+        P_ALL => Whom::Any,
+        P_PID => Whom::Process(named()?),
+        P_PGID if id == 0 => Whom::Group(super::identity::getpgid(thread, 0)?),
+        P_PGID => Whom::Group(named()?),
+        _ => return Err(Errno::EINVAL),
+    };
+    let wanted = Wanted {
+        whom,
+        ended: options & WEXITED != 0,
+        stopped: options & WSTOPPED != 0,
+        continued: options & WCONTINUED != 0,
+        with_sigchld: options & WCLONE == 0 || options & WALL != 0,
+        without_sigchld: options & (WCLONE | WALL) != 0,
+    };
+    let news = exit::wait(&wanted, options & WNOHANG != 0, options & WNOWAIT == 0)?;
+    if let Some((child, _)) = &news
+        && !usage.is_null()
+    {
+        user_access::write_value(usage, &usage_of_child(child))?;
+    }
+    if info.is_null() {
+        return Ok(());
+    }
+    let words = match news {
+        Some((child, status)) => signal::about_news(&child, status).to_words(),
+        None => [0; INFO_BYTES / 4],
+    };
+    user_access::write_value(info, &words)
+}
+
+/// `struct clone_args`, as long as the first version of it; later fields must be zero.
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct CloneArguments {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+}
+
+pub fn clone3(thread: &Thread, arguments: UserAddress, size: usize) -> Result<u32, Errno> {
+    const FIRST_SIZE: usize = size_of::<CloneArguments>();
+    const PAGE: usize = crate::PAGE_SIZE;
+    if size < FIRST_SIZE {
+        return Err(Errno::EINVAL);
+    }
+    if size > PAGE {
+        return Err(Errno::E2BIG);
+    }
+    let given: CloneArguments = user_access::read_value(arguments)?;
+    let later = user_access::read_slice::<u8>(arguments.offset(FIRST_SIZE as u64), size - FIRST_SIZE)?;
+    if later.iter().any(|byte| *byte != 0) {
+        return Err(Errno::E2BIG);
+    }
+    // A stack must have both its ends, or neither.
+    if (given.stack == 0) != (given.stack_size == 0) {
+        return Err(Errno::EINVAL);
+    }
+    let stack = given.stack.checked_add(given.stack_size).ok_or(Errno::EINVAL)?;
+    let exit_signal = u8::try_from(given.exit_signal).ok().filter(|signal| *signal <= 64).ok_or(Errno::EINVAL)?;
+    let flags = CloneFlags::from_bits(given.flags).ok_or(Errno::EINVAL)?;
+    if flags.intersects(CloneFlags::THREAD | CloneFlags::PARENT) && exit_signal != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let request = Request {
+        flags,
+        exit_signal,
+        stack,
+        parent_tid: UserAddress::new(given.parent_tid),
+        child_tid: UserAddress::new(given.child_tid),
+        tls: given.tls,
+    };
+    fork::clone(thread, &request)
 }

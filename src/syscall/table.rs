@@ -3,8 +3,8 @@
 use super::argument::{Argument, Fd};
 use super::{Entry, Outcome, Registers};
 use super::{
-    attributes, copy, descriptor, directory, exec, extended_attributes, identity, memory, mount, open, path_edit, poll,
-    process, read_write, signal, time,
+    attributes, copy, descriptor, directory, exec, extended_attributes, futex, identity, limits, memory, mount, open,
+    path_edit, poll, process, read_write, signal, system, time,
 };
 use crate::memory::user_access::UserAddress;
 use crate::task::Thread;
@@ -64,9 +64,7 @@ system_calls! {
     20 => read_write::writev(descriptor: Fd, vector: UserAddress, count: u64);
     21 => attributes::access(path: UserAddress, mode: u32);
     22 => descriptor::pipe(descriptors: UserAddress);
-    23 => poll::select(
-        count: i32, readable: UserAddress, writable: UserAddress, exceptional: UserAddress, timeout: UserAddress
-    );
+    23 => poll::select(count: i32, readable: UserAddress, writable: UserAddress, exceptional: UserAddress, timeout: UserAddress);
     24 => process::sched_yield();
     25 => memory::mremap(address: u64, old_length: u64, new_length: u64, flags: u64, new_address: u64);
     26 => memory::msync(address: u64, length: u64, flags: u32);
@@ -85,6 +83,7 @@ system_calls! {
     60 => process::exit(status: i32);
     61 => process::wait4(pid: i32, status: UserAddress, options: u32, usage: UserAddress);
     62 => signal::kill(pid: i32, number: u32);
+    63 => system::uname(result: UserAddress);
     72 => descriptor::fcntl(descriptor: Fd, command: u32, argument: u64);
     73 => descriptor::flock(descriptor: Fd, operation: u32);
     74 => read_write::fsync(descriptor: Fd);
@@ -110,7 +109,33 @@ system_calls! {
     94 => attributes::lchown(path: UserAddress, user: u32, group: u32);
     95 => attributes::umask(mask: u32);
     96 => time::gettimeofday(time: UserAddress, zone: UserAddress);
+    97 => limits::getrlimit(resource: u32, result: UserAddress);
+    98 => limits::getrusage(who: i32, result: UserAddress);
+    99 => system::sysinfo(result: UserAddress);
+    100 => limits::times(result: UserAddress);
+    102 => identity::getuid();
+    103 => system::syslog(action: i32, buffer: UserAddress, length: i32);
+    104 => identity::getgid();
+    105 => identity::setuid(id: u32);
+    106 => identity::setgid(id: u32);
+    107 => identity::geteuid();
+    108 => identity::getegid();
+    109 => identity::setpgid(pid: i32, group: i32);
     110 => identity::getppid();
+    111 => identity::getpgrp();
+    112 => identity::setsid();
+    113 => identity::setreuid(real: u32, effective: u32);
+    114 => identity::setregid(real: u32, effective: u32);
+    115 => identity::getgroups(room: i32, list: UserAddress);
+    116 => identity::setgroups(count: i32, list: UserAddress);
+    117 => identity::setresuid(real: u32, effective: u32, saved: u32);
+    118 => identity::getresuid(real: UserAddress, effective: UserAddress, saved: UserAddress);
+    119 => identity::setresgid(real: u32, effective: u32, saved: u32);
+    120 => identity::getresgid(real: UserAddress, effective: UserAddress, saved: UserAddress);
+    121 => identity::getpgid(pid: i32);
+    122 => identity::setfsuid(id: u32);
+    123 => identity::setfsgid(id: u32);
+    124 => identity::getsid(pid: i32);
     127 => signal::rt_sigpending(set: UserAddress, set_bytes: usize);
     128 => signal::rt_sigtimedwait(set: UserAddress, info: UserAddress, timeout: UserAddress, set_bytes: usize);
     129 => signal::rt_sigqueueinfo(pid: i32, number: u32, info: UserAddress);
@@ -118,16 +143,29 @@ system_calls! {
     131 => signal::sigaltstack(new: UserAddress, old: UserAddress);
     132 => attributes::utime(path: UserAddress, times: UserAddress);
     133 => path_edit::mknod(path: UserAddress, mode: u32, device: u64);
+    135 => system::personality(persona: u32);
     137 => attributes::statfs(path: UserAddress, buffer: UserAddress);
     138 => attributes::fstatfs(descriptor: Fd, buffer: UserAddress);
+    140 => system::getpriority(which: i32, who: i32);
+    141 => system::setpriority(which: i32, who: i32, nice: i32);
+    143 => system::sched_getparam(tid: i32, parameter: UserAddress);
+    144 => system::sched_setscheduler(tid: i32, policy: i32, parameter: UserAddress);
+    145 => system::sched_getscheduler(tid: i32);
+    146 => system::sched_get_priority_max(policy: i32);
+    147 => system::sched_get_priority_min(policy: i32);
     149 => memory::mlock(address: u64, length: u64);
     150 => memory::munlock(address: u64, length: u64);
+    157 => system::prctl(option: u32, first: u64, second: u64, third: u64, fourth: u64);
     158 => process::arch_prctl(code: u32, address: u64);
+    160 => limits::setrlimit(resource: u32, new: UserAddress);
     161 => directory::chroot(path: UserAddress);
     162 => read_write::sync();
     164 => time::settimeofday(time: UserAddress, zone: UserAddress);
     165 => mount::mount(source: UserAddress, target: UserAddress, kind: UserAddress, flags: u64, options: UserAddress);
     166 => mount::umount2(target: UserAddress, flags: u32);
+    169 => system::reboot(magic: u32, magic_2: u32, command: u32);
+    170 => system::sethostname(name: UserAddress, length: i32);
+    171 => system::setdomainname(name: UserAddress, length: i32);
     186 => identity::gettid();
     187 => read_write::readahead(descriptor: Fd, start: u64, count: u64);
     188 => extended_attributes::setxattr(path: UserAddress);
@@ -144,6 +182,9 @@ system_calls! {
     199 => extended_attributes::fremovexattr(descriptor: Fd);
     200 => signal::tkill(tid: i32, number: u32);
     201 => time::time(result: UserAddress);
+    202 => futex::futex(address: UserAddress, operation: u32, value: u32, timeout: UserAddress, second: UserAddress, third_value: u32);
+    203 => system::sched_setaffinity(tid: i32, length: usize, mask: UserAddress);
+    204 => system::sched_getaffinity(tid: i32, length: usize, mask: UserAddress);
     217 => directory::getdents64(descriptor: Fd, buffer: UserAddress, size: u32);
     218 => process::set_tid_address(address: UserAddress);
     219 => time::restart_syscall();
@@ -155,6 +196,7 @@ system_calls! {
     231 => process::exit_group(status: i32);
     234 => signal::tgkill(group: i32, tid: i32, number: u32);
     235 => attributes::utimes(path: UserAddress, times: UserAddress);
+    247 => process::waitid(kind: u32, id: i32, info: UserAddress, options: u32, usage: UserAddress);
     257 => open::openat(directory: Fd, path: UserAddress, flags: u32, mode: u32);
     258 => path_edit::mkdirat(directory: Fd, path: UserAddress, mode: u32);
     259 => path_edit::mknodat(directory: Fd, path: UserAddress, mode: u32, device: u64);
@@ -168,10 +210,10 @@ system_calls! {
     267 => attributes::readlinkat(directory: Fd, path: UserAddress, buffer: UserAddress, size: i32);
     268 => attributes::fchmodat(directory: Fd, path: UserAddress, mode: u32);
     269 => attributes::faccessat(directory: Fd, path: UserAddress, mode: u32);
-    270 => poll::pselect6(
-        count: i32, readable: UserAddress, writable: UserAddress, exceptional: UserAddress, timeout: UserAddress, mask: UserAddress
-    );
+    270 => poll::pselect6(count: i32, readable: UserAddress, writable: UserAddress, exceptional: UserAddress, timeout: UserAddress, mask: UserAddress);
     271 => poll::ppoll(descriptors: UserAddress, count: u32, timeout: UserAddress, mask: UserAddress, mask_bytes: u64);
+    273 => futex::set_robust_list(head: UserAddress, length: usize);
+    274 => futex::get_robust_list(tid: i32, head: UserAddress, length: UserAddress);
     277 => read_write::sync_file_range(descriptor: Fd, start: u64, length: u64, flags: u32);
     280 => attributes::utimensat(directory: Fd, path: UserAddress, times: UserAddress, flags: u32);
     285 => read_write::fallocate(descriptor: Fd, mode: u32, start: i64, length: i64);
@@ -180,17 +222,17 @@ system_calls! {
     295 => read_write::preadv(descriptor: Fd, vector: UserAddress, count: u64, position: i64);
     296 => read_write::pwritev(descriptor: Fd, vector: UserAddress, count: u64, position: i64);
     297 => signal::rt_tgsigqueueinfo(group: i32, tid: i32, number: u32, info: UserAddress);
+    302 => limits::prlimit64(pid: i32, resource: u32, new: UserAddress, old: UserAddress);
     306 => read_write::syncfs(descriptor: Fd);
+    309 => system::getcpu(cpu: UserAddress, node: UserAddress);
     316 => path_edit::renameat2(old_directory: Fd, old: UserAddress, new_directory: Fd, new: UserAddress, flags: u32);
-    322 => exec::execveat(
-        directory: Fd, path: UserAddress, arguments: UserAddress, environment: UserAddress, flags: u32
-    );
-    326 => copy::copy_file_range(
-        input: Fd, input_position: UserAddress, output: Fd, output_position: UserAddress, count: usize, flags: u32
-    );
+    318 => system::getrandom(buffer: UserAddress, length: usize, flags: u32);
+    322 => exec::execveat(directory: Fd, path: UserAddress, arguments: UserAddress, environment: UserAddress, flags: u32);
+    326 => copy::copy_file_range(input: Fd, input_position: UserAddress, output: Fd, output_position: UserAddress, count: usize, flags: u32);
     327 => read_write::preadv2(descriptor: Fd, vector: UserAddress, count: u64, position: i64, high: u64, flags: u32);
     328 => read_write::pwritev2(descriptor: Fd, vector: UserAddress, count: u64, position: i64, high: u64, flags: u32);
     332 => attributes::statx(directory: Fd, path: UserAddress, flags: u32, mask: u32, buffer: UserAddress);
+    435 => process::clone3(arguments: UserAddress, size: usize);
     436 => open::close_range(first: u32, last: u32, flags: u32);
     437 => open::openat2(directory: Fd, path: UserAddress, how: UserAddress, size: u64);
     439 => attributes::faccessat2(directory: Fd, path: UserAddress, mode: u32, flags: u32);

@@ -82,7 +82,7 @@ pub fn tell_joiners(thread: &Thread) {
     super::futex::release_robust_list(thread);
     let address = thread.clear_child_tid.swap(0, Relaxed);
     if address != 0 && user_access::write_value(UserAddress::new(address), &0u32).is_ok() {
-        super::futex::wake_address(UserAddress::new(address), 1);
+        super::futex::wake_joiners(UserAddress::new(address));
     }
 }
 

@@ -162,6 +162,7 @@ fn new_process(parent: &Thread, flags: CloneFlags, pid: u32) -> Result<Arc<Proce
     };
     let process = Process::new(pid, parts)?;
     process.personality.store(from.personality.load(Relaxed), Relaxed);
+    process.no_new_privileges.store(from.no_new_privileges.load(Relaxed), Relaxed);
     process.borrows_address_space.store(flags.contains(CloneFlags::VFORK), Relaxed);
     Ok(process)
 }

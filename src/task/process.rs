@@ -14,7 +14,7 @@ use crate::lock::{Guard, Lock, Rank};
 use crate::memory::AddressSpace;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 pub type SharedAddressSpace = Arc<Lock<AddressSpace>>;
 
@@ -41,6 +41,10 @@ pub struct Process {
     pub address_space_returned: WaitQueue,
     /// Set once all threads are to end (exit_group, a deadly signal): with which status. The first one counts.
     ending: Lock<Option<Status>>,
+    /// What it gets when its parent ends (PR_SET_PDEATHSIG); 0: nothing.
+    pub parent_death_signal: AtomicU32,
+    /// Set-ID bits count for nothing any more, for it and all it starts (PR_SET_NO_NEW_PRIVS).
+    pub no_new_privileges: AtomicBool,
     pub start_time_ns: u64,
     /// personality(2): ADDR_NO_RANDOMIZE and the like.
     pub personality: AtomicU64,
@@ -102,6 +106,8 @@ impl Process {
             borrows_address_space: AtomicBool::new(false),
             address_space_returned: WaitQueue::new(),
             ending: Lock::new(Rank::Thread, None),
+            parent_death_signal: AtomicU32::new(0),
+            no_new_privileges: AtomicBool::new(false),
             start_time_ns: crate::interrupts::clock::now_ns(),
             personality: AtomicU64::new(0),
         };

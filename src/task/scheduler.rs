@@ -207,6 +207,16 @@ pub fn is_idle(thread: &Thread) -> bool {
     this_cpu().idle.get().is_some_and(|idle| core::ptr::eq(Arc::as_ptr(idle), thread))
 }
 
+/// From -20 (favoured) to 19.
+pub fn nice(thread: &Thread) -> i32 {
+    i32::from(thread.schedule.level.load(Relaxed)) - 20
+}
+
+/// Counts from the thread's next turn on.
+pub fn set_nice(thread: &Thread, nice: i32) {
+    thread.schedule.level.store((nice.clamp(-20, 19) + 20) as u8, Relaxed);
+}
+
 /// How many threads are ready or run, for /proc/loadavg.
 pub fn ready_count() -> usize {
     this_cpu().ready.lock().len() + usize::from(!is_idle(&super::current()))

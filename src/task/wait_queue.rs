@@ -9,9 +9,9 @@ use super::thread::{Thread, Work};
 use super::timers;
 use crate::errno::Errno;
 use crate::interrupts::clock;
-use crate::lock::{IrqLock, Rank};
+use crate::lock::{IrqGuard, IrqLock, Rank};
 use alloc::sync::Arc;
-use core::marker::PhantomPinned;
+use core::marker::{PhantomData, PhantomPinned};
 use core::pin::{Pin, pin};
 use core::ptr;
 use core::sync::atomic::Ordering::Relaxed;
@@ -35,8 +35,11 @@ pub struct Node {
     previous: *mut Node,
     queued: bool,
     thread: Arc<Thread>,
-    /// What a waker that chooses goes by (a futex's address, say); 0 where nobody does.
-    pub key: u64,
+    /// What a waker that chooses goes by: a futex's key, and the bits it waits for.
+    key: u64,
+    bits: u32,
+    /// Where it stands now: a futex's waiter can be moved to another queue.
+    queue: *const WaitQueue,
     _pinned: PhantomPinned,
 }
 
@@ -79,7 +82,7 @@ impl WaitQueue {
         if let Some(value) = condition() {
             return Ok(value);
         }
-        let node = pin!(Node::new(0));
+        let node = pin!(Node::new());
         let place = self.join(node);
         loop {
             place.prepare(limits);
@@ -116,6 +119,52 @@ impl WaitQueue {
         }
     }
 
+    /// Wakes up to `count` of those with this key and any of these bits; says how many.
+    pub fn wake_matching(&self, key: u64, bits: u32, count: u32) -> u32 {
+        let mut waiters = self.waiters.lock();
+        let mut woken = 0;
+        let mut node = waiters.first;
+        while !node.is_null() && woken < count {
+            // SAFETY: nodes in the list are alive, and touched under the lock.
+            unsafe {
+                let next = (*node).next;
+                if (*node).key == key && (*node).bits & bits != 0 {
+                    waiters.unlink(node);
+                    scheduler::wake_waiting(&(*node).thread);
+                    woken += 1;
+                }
+                node = next;
+            }
+        }
+        woken
+    }
+
+    /// Moves up to `count` of those with this key into another queue, under another key; says how many. Both queues live
+    /// for ever.
+    pub fn move_matching(&'static self, key: u64, to: &'static WaitQueue, new_key: u64, count: u32) -> u32 {
+        let mut moved = 0;
+        while moved < count {
+            let taken = {
+                let mut waiters = self.waiters.lock();
+                let taken = waiters.take_first_with(key);
+                if let Some(node) = taken {
+                    // SAFETY: the node is alive: its thread can't leave before it has its queue's lock. It is in no list
+                    // for a moment, which only its own thread could notice, by the lock that names its queue.
+                    unsafe {
+                        (*node).key = new_key;
+                        (*node).queue = to;
+                        (*node).queued = true;
+                    }
+                }
+                taken
+            };
+            let Some(node) = taken else { break };
+            to.waiters.lock().append(node);
+            moved += 1;
+        }
+        moved
+    }
+
     pub fn is_empty(&self) -> bool {
         self.waiters.lock().first.is_null()
     }
@@ -125,7 +174,8 @@ impl WaitQueue {
     pub fn join<'a>(&'a self, node: Pin<&'a mut Node>) -> Place<'a> {
         // SAFETY: the node isn't moved: it is only linked, and unlinked before the pin's lifetime ends (`Place::drop`).
         let node = unsafe { node.get_unchecked_mut() };
-        let place = Place { queue: self, node };
+        node.queue = self;
+        let place = Place { queue: PhantomData, node };
         place.rejoin();
         place
     }
@@ -138,13 +188,19 @@ impl Default for WaitQueue {
 }
 
 impl Node {
-    pub fn new(key: u64) -> Self {
+    pub fn new() -> Self {
+        Self::with_key(0, 0)
+    }
+
+    pub fn with_key(key: u64, bits: u32) -> Self {
         Self {
             next: ptr::null_mut(),
             previous: ptr::null_mut(),
             queued: false,
             thread: super::current().to_arc(),
             key,
+            bits,
+            queue: ptr::null(),
             _pinned: PhantomPinned,
         }
     }
@@ -152,7 +208,8 @@ impl Node {
 
 /// The current thread's place in a queue.
 pub struct Place<'a> {
-    queue: &'a WaitQueue,
+    /// The queues that it may be in outlive it.
+    queue: PhantomData<&'a WaitQueue>,
     node: *mut Node,
 }
 
@@ -162,13 +219,35 @@ impl Place<'_> {
         prepare_to_wait(limits);
     }
 
+    /// Whether it still stands in a queue: nobody has woken it.
+    pub fn is_queued(&self) -> bool {
+        let _waiters = self.lock_queue();
+        // SAFETY: the node is alive as long as this place, and touched under its queue's lock.
+        unsafe { (*self.node).queued }
+    }
+
     /// Back into the list, for a thread that was woken and goes on waiting.
     fn rejoin(&self) {
-        let mut waiters = self.queue.waiters.lock();
-        // SAFETY: the node is alive as long as this place, and touched under the lock.
+        let mut waiters = self.lock_queue();
+        // SAFETY: as in `is_queued`.
         unsafe {
             if !(*self.node).queued {
                 waiters.append(self.node);
+            }
+        }
+    }
+
+    /// The queue that the node belongs to; it may be moved to another one until the lock is held.
+    fn lock_queue(&self) -> IrqGuard<'_, Waiters> {
+        loop {
+            // SAFETY: the node is alive; `queue` is a word, written under the lock of the queue it names, and the queues
+            // that a node can be moved between are never freed.
+            let queue = unsafe { (&raw const (*self.node).queue).read_volatile() };
+            // SAFETY: as above.
+            let waiters = unsafe { (*queue).waiters.lock() };
+            // SAFETY: as above; with the lock held the value stays.
+            if core::ptr::eq(unsafe { (*self.node).queue }, queue) {
+                return waiters;
             }
         }
     }
@@ -176,7 +255,7 @@ impl Place<'_> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut waiters = self.queue.waiters.lock();
+        let mut waiters = self.lock_queue();
         // SAFETY: as in `rejoin`.
         unsafe {
             if (*self.node).queued {
@@ -249,6 +328,21 @@ impl Waiters {
                 None => self.last = (*node).previous,
             }
         }
+    }
+
+    fn take_first_with(&mut self, key: u64) -> Option<*mut Node> {
+        let mut node = self.first;
+        while !node.is_null() {
+            // SAFETY: nodes in the list are alive, and touched under the lock that `self` came from.
+            unsafe {
+                if (*node).key == key {
+                    self.unlink(node);
+                    return Some(node);
+                }
+                node = (*node).next;
+            }
+        }
+        None
     }
 
     fn pop_first(&mut self) -> Option<*mut Node> {

@@ -91,17 +91,23 @@ pub fn send_to_group(group: u32, info: Info) -> Result<(), Errno> {
     members.iter().try_for_each(|process| send_to_process(process, info))
 }
 
-/// Tells the parent that a child has ended; true if the parent doesn't want to be asked for it.
-pub fn tell_parent_of_end(parent: &Process, child: &Process, exit_signal: u8, status: Status) -> bool {
+/// What SIGCHLD, and waitid, say of a child's end, stop or continuation.
+pub fn about_news(child: &Process, status: Status) -> Info {
     let (code, value) = match status {
         Status::Exited(value) => (code::CHILD_EXITED, value.into()),
         Status::Killed { signal, core_dumped: true } => (code::CHILD_DUMPED, signal.into()),
         Status::Killed { signal, .. } => (code::CHILD_KILLED, signal.into()),
-        Status::Stopped { .. } | Status::Continued => return false,
+        Status::Stopped { signal } => (code::CHILD_STOPPED, signal.into()),
+        Status::Continued => (code::CHILD_CONTINUED, Signal::CONT.number().into()),
     };
+    about_child(Signal::CHLD, child, code, value)
+}
+
+/// Tells the parent that a child has ended; true if the parent doesn't want to be asked for it.
+pub fn tell_parent_of_end(parent: &Process, child: &Process, exit_signal: u8, status: Status) -> bool {
     if let Some(signal) = Signal::new(exit_signal.into()) {
         // A standard signal is never refused, and a real-time one that finds no room is lost, as on Linux.
-        let _ = send_to_process(parent, about_child(signal, child, code, value));
+        let _ = send_to_process(parent, Info { signal, ..about_news(child, status) });
     }
     exit_signal == Signal::CHLD.number()
         && parent.signals.with(|actions| {
@@ -111,7 +117,7 @@ pub fn tell_parent_of_end(parent: &Process, child: &Process, exit_signal: u8, st
 }
 
 /// What SIGCHLD says about a child.
-pub(super) fn about_child(signal: Signal, child: &Process, code: i32, status: i32) -> Info {
+fn about_child(signal: Signal, child: &Process, code: i32, status: i32) -> Info {
     const NS_PER_CLOCK_TICK: u64 = 10_000_000;
     let ticks = |ns: u64| (ns / NS_PER_CLOCK_TICK) as i64;
     let origin = Origin::Child {

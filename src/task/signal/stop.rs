@@ -4,9 +4,8 @@
 //! then waits on its way back to user mode.
 
 use super::action::ActionFlags;
-use super::info::code;
 use super::numbers::Signal;
-use super::sending::{about_child, send_to_process};
+use super::sending::{about_news, send_to_process};
 use crate::task::family::Status;
 use crate::task::process::{Process, tasks};
 use crate::task::scheduler::{self, State};
@@ -22,7 +21,7 @@ pub(super) fn stop_process(thread: &Thread, signal: Signal) {
         other.add_work(Work::STOP);
         scheduler::wake(other, |state| state == State::Waiting as u8);
     }
-    tell_parent(process, Status::Stopped { signal: signal.number() }, code::CHILD_STOPPED, signal.number().into());
+    tell_parent(process, Status::Stopped { signal: signal.number() });
 }
 
 /// SIGCONT was sent, whatever the process does about it.
@@ -34,7 +33,7 @@ pub fn continue_process(process: &Process) {
         thread.remove_work(Work::STOP);
         scheduler::wake(thread, |state| state == State::Stopped as u8);
     }
-    tell_parent(process, Status::Continued, code::CHILD_CONTINUED, Signal::CONT.number().into());
+    tell_parent(process, Status::Continued);
 }
 
 /// Where a thread of a stopped process stays. SIGKILL and the end of the process get it out as well.
@@ -57,7 +56,7 @@ fn kill_is_pending(thread: &Thread) -> bool {
     thread.pending_signals().contains(Signal::KILL)
 }
 
-fn tell_parent(process: &Process, status: Status, code: i32, value: i32) {
+fn tell_parent(process: &Process, status: Status) {
     let parent: Option<Arc<Process>> = {
         let mut tasks = tasks();
         tasks.family.report(process.pid, status);
@@ -68,7 +67,7 @@ fn tell_parent(process: &Process, status: Status, code: i32, value: i32) {
     let wanted = parent.signals.with(|actions| !actions.get(Signal::CHLD).flags().contains(ActionFlags::NOCLDSTOP));
     if wanted {
         // A standard signal is never refused.
-        let _ = send_to_process(&parent, about_child(Signal::CHLD, process, code, value));
+        let _ = send_to_process(&parent, about_news(process, status));
     }
     parent.children_changed.wake_all();
 }
