@@ -4,8 +4,15 @@
 //! may read, and whom a signal goes to, is decided by the terminal around it. Where the manual leaves questions, Linux's
 //! answers are kept; the tests put the same bytes through a pseudo-terminal of the host.
 
-use super::termios::{ControlCharacter, InputFlags, LocalFlags, OutputFlags, Termios};
+mod erase;
+mod latin1;
+mod output;
+mod reading;
+
+use super::termios::{ControlCharacter, InputFlags, LocalFlags, Termios};
 use arrayvec::ArrayVec;
+use erase::Erase;
+use latin1::{CASE_DISTANCE, is_upper};
 
 /// How much typing waits for a reader; a longer line is cut.
 const BUFFER_BYTES: usize = 4096;
@@ -74,13 +81,6 @@ pub struct LineDiscipline {
     pending: ArrayVec<u8, PENDING_BYTES>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Erase {
-    Character,
-    Word,
-    Line,
-}
-
 impl LineDiscipline {
     pub const fn new() -> Self {
         Self {
@@ -136,111 +136,6 @@ impl LineDiscipline {
 
     fn is(&self, byte: u8, which: ControlCharacter) -> bool {
         self.termios.is(byte, which)
-    }
-
-    // Flow of output.
-
-    /// Whether [`LineDiscipline::write`] takes anything now.
-    pub fn is_stopped(&self) -> bool {
-        self.stopped
-    }
-
-    /// tcflow(TCOOFF).
-    pub fn stop(&mut self) {
-        self.stopped = true;
-    }
-
-    /// tcflow(TCOON): what was held back goes out.
-    pub fn start(&mut self, sink: &mut impl Sink) {
-        self.stopped = false;
-        self.pass_on(sink);
-    }
-
-    /// Takes a program's bytes and passes them on as OPOST and its kin say; how many were taken: none while output is stopped.
-    pub fn write(&mut self, bytes: &[u8], sink: &mut impl Sink) -> usize {
-        if self.stopped {
-            return 0;
-        }
-        if self.termios.output().contains(OutputFlags::OPOST) {
-            for &byte in bytes {
-                self.process_output(byte, sink);
-            }
-            self.pass_on(sink);
-        } else {
-            sink.output(bytes);
-        }
-        bytes.len()
-    }
-
-    /// One byte with output processing, whether printed or echoed.
-    fn process_output(&mut self, byte: u8, sink: &mut impl Sink) {
-        let flags = self.termios.output();
-        let mut byte = byte;
-        match byte {
-            b'\n' => {
-                if flags.contains(OutputFlags::ONLRET) {
-                    self.column = 0;
-                }
-                if flags.contains(OutputFlags::ONLCR) {
-                    self.column = 0;
-                    self.line_column = 0;
-                    self.emit(b'\r', sink);
-                } else {
-                    self.line_column = self.column;
-                }
-            }
-            b'\r' => {
-                if flags.contains(OutputFlags::ONOCR) && self.column == 0 {
-                    return;
-                }
-                let becomes_line_feed = flags.contains(OutputFlags::OCRNL);
-                if !becomes_line_feed || flags.contains(OutputFlags::ONLRET) {
-                    self.column = 0;
-                    self.line_column = 0;
-                }
-                if becomes_line_feed {
-                    byte = b'\n';
-                }
-            }
-            b'\t' => {
-                let spaces = TAB_COLUMNS - self.column % TAB_COLUMNS;
-                self.column = self.column.wrapping_add(spaces);
-                if flags.contains(OutputFlags::XTABS) {
-                    return (0..spaces).for_each(|_| self.emit(b' ', sink));
-                }
-            }
-            0x08 => self.column = self.column.saturating_sub(1),
-            _ if byte.is_ascii_control() => {}
-            _ => {
-                if flags.contains(OutputFlags::OLCUC) {
-                    byte -= if is_lower(byte) { CASE_DISTANCE } else { 0 };
-                }
-                if !self.is_continuation(byte) {
-                    self.column = self.column.wrapping_add(1);
-                }
-            }
-        }
-        self.emit(byte, sink);
-    }
-
-    /// A byte of a character that began before it.
-    fn is_continuation(&self, byte: u8) -> bool {
-        self.input(InputFlags::IUTF8) && byte & 0xc0 == 0x80
-    }
-
-    fn emit(&mut self, byte: u8, sink: &mut impl Sink) {
-        if self.pending.is_full() {
-            self.pass_on(sink);
-        }
-        // While output is stopped echoes are kept; what doesn't fit is never seen, which is all that is lost.
-        let _ = self.pending.try_push(byte);
-    }
-
-    fn pass_on(&mut self, sink: &mut impl Sink) {
-        if !self.stopped && !self.pending.is_empty() {
-            sink.output(&self.pending);
-            self.pending.clear();
-        }
     }
 
     // Typed bytes.
@@ -308,10 +203,8 @@ impl LineDiscipline {
                 return self.stop();
             }
         }
-        if self.local(LocalFlags::ISIG) {
-            if let Some(signal) = self.signal_of(byte) {
-                return self.raise(signal, byte, sink);
-            }
+        if let Some(signal) = self.signal_of(byte).filter(|_| self.local(LocalFlags::ISIG)) {
+            return self.raise(signal, byte, sink);
         }
         self.start_by_any();
         let byte = match byte {
@@ -453,262 +346,6 @@ impl LineDiscipline {
     fn byte_at(&self, position: usize) -> u8 {
         self.bytes[position % BUFFER_BYTES]
     }
-
-    // Echo.
-
-    /// The typed line begins where the device's column is now.
-    fn note_line_column(&mut self) {
-        if self.head == self.complete {
-            self.line_column = self.column;
-        }
-    }
-
-    /// Shows a byte, a control character as `^X`.
-    fn echo(&mut self, byte: u8, sink: &mut impl Sink) {
-        if self.local(LocalFlags::ECHOCTL) && byte.is_ascii_control() && byte != b'\t' {
-            self.emit(b'^', sink);
-            self.emit(byte ^ 0x40, sink);
-            self.column = self.column.wrapping_add(2);
-        } else {
-            self.echo_as_is(byte, sink);
-        }
-    }
-
-    fn echo_as_is(&mut self, byte: u8, sink: &mut impl Sink) {
-        if byte == 0xff {
-            // A marker in Linux's queue of echoes, which lets the byte pass unprocessed.
-            self.emit(byte, sink);
-            self.column = self.column.wrapping_add(1);
-        } else if self.termios.output().contains(OutputFlags::OPOST) {
-            self.process_output(byte, sink);
-        } else {
-            self.emit(byte, sink);
-        }
-    }
-
-    fn finish_erasing(&mut self, sink: &mut impl Sink) {
-        if core::mem::take(&mut self.erasing) {
-            self.echo_as_is(b'/', sink);
-        }
-    }
-
-    fn reprint(&mut self, byte: u8, sink: &mut impl Sink) {
-        self.finish_erasing(sink);
-        self.echo(byte, sink);
-        self.echo_as_is(b'\n', sink);
-        let mut position = self.complete;
-        while position != self.head {
-            self.echo(self.byte_at(position), sink);
-            position = position.wrapping_add(1);
-        }
-    }
-
-    // Erasing.
-
-    fn kill_line(&mut self, sink: &mut impl Sink) {
-        if self.head == self.complete {
-            return;
-        }
-        let visibly = LocalFlags::ECHOK | LocalFlags::ECHOKE | LocalFlags::ECHOE;
-        if self.local(LocalFlags::ECHO) && self.local(visibly) {
-            return self.erase(Erase::Line, sink);
-        }
-        self.head = self.complete;
-        if self.local(LocalFlags::ECHO) {
-            self.finish_erasing(sink);
-            self.echo(self.termios.character(ControlCharacter::Kill), sink);
-            if self.local(LocalFlags::ECHOK) {
-                self.echo_as_is(b'\n', sink);
-            }
-        }
-    }
-
-    fn erase(&mut self, what: Erase, sink: &mut impl Sink) {
-        if self.head == self.complete {
-            return;
-        }
-        let mut seen_word = false;
-        while self.head != self.complete {
-            let mut start = self.head.wrapping_sub(1);
-            while self.is_continuation(self.byte_at(start)) && start != self.complete {
-                start = start.wrapping_sub(1);
-            }
-            let first = self.byte_at(start);
-            if self.is_continuation(first) {
-                // No character begins in this line: it isn't erased by halves.
-                break;
-            }
-            if what == Erase::Word {
-                if is_alphanumeric(first) || first == b'_' {
-                    seen_word = true;
-                } else if seen_word {
-                    break;
-                }
-            }
-            let end = core::mem::replace(&mut self.head, start);
-            if self.local(LocalFlags::ECHO) {
-                self.show_erasing(what, start, end, sink);
-            }
-            if what == Erase::Character {
-                break;
-            }
-        }
-        if self.head == self.complete && self.local(LocalFlags::ECHO) {
-            self.finish_erasing(sink);
-        }
-    }
-
-    /// Shows that the character from `start` to `end` is gone.
-    fn show_erasing(&mut self, what: Erase, start: usize, end: usize, sink: &mut impl Sink) {
-        let byte = self.byte_at(start);
-        if self.local(LocalFlags::ECHOPRT) {
-            if !core::mem::replace(&mut self.erasing, true) {
-                self.echo_as_is(b'\\', sink);
-            }
-            self.echo(byte, sink);
-            let mut position = start.wrapping_add(1);
-            while position != end {
-                self.echo_as_is(self.byte_at(position), sink);
-                position = position.wrapping_add(1);
-            }
-        } else if what == Erase::Character && !self.local(LocalFlags::ECHOE) {
-            self.echo(self.termios.character(ControlCharacter::Erase), sink);
-        } else if byte == b'\t' {
-            self.erase_tab(sink);
-        } else {
-            let shown = match byte.is_ascii_control() {
-                true if self.local(LocalFlags::ECHOCTL) => 2,
-                true => 0,
-                false => 1,
-            };
-            for _ in 0..shown {
-                [0x08, b' ', 0x08].into_iter().for_each(|byte| self.echo_as_is(byte, sink));
-            }
-        }
-    }
-
-    /// Goes back over a tab that stood at `head`: as far as the text before it, on the same line, tells.
-    fn erase_tab(&mut self, sink: &mut impl Sink) {
-        let mut columns = 0usize;
-        let mut after_tab = false;
-        let mut position = self.head;
-        while position != self.complete && !after_tab {
-            position = position.wrapping_sub(1);
-            match self.byte_at(position) {
-                b'\t' => after_tab = true,
-                byte if byte.is_ascii_control() => columns += if self.local(LocalFlags::ECHOCTL) { 2 } else { 0 },
-                byte if self.is_continuation(byte) => {}
-                _ => columns += 1,
-            }
-        }
-        if !after_tab {
-            columns = columns.wrapping_add(self.line_column);
-        }
-        for _ in 0..TAB_COLUMNS - columns % TAB_COLUMNS {
-            self.emit(0x08, sink);
-            self.column = self.column.saturating_sub(1);
-        }
-    }
-
-    // Reading.
-
-    /// Whether a read would return something at once: for poll(2).
-    pub fn is_readable(&self) -> bool {
-        if self.local(LocalFlags::ICANON) {
-            return self.complete != self.tail;
-        }
-        let wait_for_more = self.termios.character(ControlCharacter::Time) == 0;
-        let minimum = if wait_for_more { self.termios.character(ControlCharacter::Minimum) } else { 1 };
-        self.held() >= usize::from(minimum.max(1))
-    }
-
-    /// FIONREAD: how many bytes could be read.
-    pub fn readable_bytes(&self) -> usize {
-        if !self.local(LocalFlags::ICANON) {
-            return self.held();
-        }
-        let is_byte = |position: usize| !(self.ends_line(position) && self.byte_at(position) == END_OF_FILE_MARK);
-        let length = self.complete.wrapping_sub(self.tail);
-        (0..length).filter(|&offset| is_byte(self.tail.wrapping_add(offset))).count()
-    }
-
-    /// Forgets what was typed and not read: tcflush(TCIFLUSH).
-    pub fn flush_input(&mut self) {
-        self.line_ends = [0; BUFFER_BYTES / 64];
-        self.tail = 0;
-        self.complete = 0;
-        self.head = 0;
-        self.erasing = false;
-        self.literal = false;
-    }
-
-    /// Goes on with a read into `buffer`, all of which belongs to it; `read.count` bytes of it are filled so far.
-    pub fn read(&mut self, read: &mut Read, buffer: &mut [u8]) -> Progress {
-        if read.count >= buffer.len() {
-            return Progress::Done;
-        }
-        if self.local(LocalFlags::ICANON) { self.read_line(read, buffer) } else { self.read_raw(read, buffer) }
-    }
-
-    /// One line, or as much of it as fits.
-    fn read_line(&mut self, read: &mut Read, buffer: &mut [u8]) -> Progress {
-        if self.tail == self.complete {
-            return Progress::Wait { tenths: None };
-        }
-        while self.tail != self.complete {
-            let at_end = self.take_line_end(self.tail);
-            let byte = self.byte_at(self.tail);
-            if at_end && byte == END_OF_FILE_MARK {
-                self.tail = self.tail.wrapping_add(1);
-                return Progress::Done;
-            }
-            let Some(place) = buffer.get_mut(read.count) else {
-                // The line goes on: its end stays marked.
-                if at_end {
-                    self.mark_line_end(self.tail);
-                }
-                return Progress::Done;
-            };
-            *place = byte;
-            read.count += 1;
-            self.tail = self.tail.wrapping_add(1);
-            if at_end {
-                return Progress::Done;
-            }
-        }
-        Progress::Done
-    }
-
-    /// Whether that place ends a line; if so, no longer.
-    fn take_line_end(&mut self, position: usize) -> bool {
-        let ends = self.ends_line(position);
-        let place = position % BUFFER_BYTES;
-        self.line_ends[place / 64] &= !(1 << (place % 64));
-        ends
-    }
-
-    /// Without lines: VMIN bytes, or what comes within VTIME.
-    fn read_raw(&mut self, read: &mut Read, buffer: &mut [u8]) -> Progress {
-        let (minimum, time) =
-            (self.termios.character(ControlCharacter::Minimum), self.termios.character(ControlCharacter::Time));
-        while self.tail != self.head {
-            let Some(place) = buffer.get_mut(read.count) else { return Progress::Done };
-            *place = self.byte_at(self.tail);
-            self.tail = self.tail.wrapping_add(1);
-            self.complete = self.tail;
-            read.count += 1;
-        }
-        if read.count >= usize::from(minimum.max(1)).min(buffer.len()) {
-            return Progress::Done;
-        }
-        match (minimum, time) {
-            (0, 0) => Progress::Done,
-            // VTIME runs from the start of the read.
-            (0, time) => Progress::Wait { tenths: Some(time) },
-            // VTIME runs from the first byte on.
-            (_, time) => Progress::Wait { tenths: (time != 0 && read.count > 0).then_some(time) },
-        }
-    }
 }
 
 impl Default for LineDiscipline {
@@ -716,22 +353,6 @@ impl Default for LineDiscipline {
         Self::new()
     }
 }
-
-// Linux takes bytes for Latin-1 here, whatever the terminal speaks; so words of UTF-8 are erased whole.
-
-fn is_upper(byte: u8) -> bool {
-    byte.is_ascii_uppercase() || matches!(byte, 0xc0..=0xd6 | 0xd8..=0xde)
-}
-
-fn is_lower(byte: u8) -> bool {
-    byte.is_ascii_lowercase() || matches!(byte, 0xdf..=0xf6 | 0xf8..=0xff)
-}
-
-fn is_alphanumeric(byte: u8) -> bool {
-    byte.is_ascii_digit() || is_upper(byte) || is_lower(byte)
-}
-
-const CASE_DISTANCE: u8 = b'a' - b'A';
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! What is typed, what is seen, what is read; and the same of a pseudo-terminal of the host, byte for byte.
 
-use super::super::termios::CONTROL_CHARACTERS;
+use super::super::termios::{CONTROL_CHARACTERS, OutputFlags};
 use super::*;
 
 #[derive(Default)]
