@@ -1,8 +1,8 @@
 //! execve: what it refuses and with which errno, what the new image is given, what of the process lasts.
 
-use crate::elf::Elf;
-use crate::support::*;
-use crate::{answers, cases, sys};
+use conformance::elf::Elf;
+use conformance::support::*;
+use conformance::{answers, cases, sys};
 use std::ffi::{CStr, CString};
 use std::ptr::{null, null_mut};
 

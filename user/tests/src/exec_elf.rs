@@ -4,9 +4,9 @@
 //! Linux looks at some fields only after its point of no return, and kills the process; Keel refuses beforehand, with
 //! an errno. For these files both answers are "does not run".
 
-use crate::cases;
-use crate::elf::{Elf, PT_GNU_STACK, PT_INTERP, PT_LOAD, R, Segment, W, X};
-use crate::support::*;
+use conformance::cases;
+use conformance::elf::{Elf, PT_GNU_STACK, PT_INTERP, PT_LOAD, R, Segment, W, X};
+use conformance::support::*;
 
 /// How the right file ends after a change.
 fn changed(change: impl FnOnce(&mut Elf)) -> String {
@@ -57,7 +57,7 @@ fn write_to(address: u32) -> Vec<u8> {
     let mut code = vec![0xc6, 0x04, 0x25]; // mov byte [address], 1
     code.extend(address.to_le_bytes());
     code.push(1);
-    code.extend(crate::elf::EXIT_42);
+    code.extend(conformance::elf::EXIT_42);
     code
 }
 
@@ -142,7 +142,7 @@ cases! {
     memory_only_segment => bytes(&with_data(0x50_0000, 0, 0, 0x1000, &exit_with_byte_at(0x50_0000)).bytes()),
     data_can_be_written => bytes(&with_data(0x50_0000, 0x1000, 0x100, 0x100, &write_to(0x50_0000)).bytes()),
     data_that_reaches_past_the_end_of_the_file => bytes(&with_data(0x50_0000, 0x1000, 0x8000, 0x8000, &exit_with_byte_at(0x50_7000)).bytes()),
-    segments_that_share_a_page_the_later_wins => bytes(&with_data(0x40_0800, 0x800, 0x100, 0x100, &crate::elf::EXIT_42).bytes()),
+    segments_that_share_a_page_the_later_wins => bytes(&with_data(0x40_0800, 0x800, 0x100, 0x100, &conformance::elf::EXIT_42).bytes()),
     segments_in_descending_order => changed(|elf| {
         elf.add(Segment { kind: PT_LOAD, flags: R | W, offset: 0, address: 0x30_0000, file_size: 0x100, memory_size: 0x100, alignment: 0x1000 });
     }),
@@ -182,5 +182,5 @@ cases! {
 }
 
 fn sys_chmod() {
-    crate::sys!(chmod(c"interpreter".as_ptr(), 0o644));
+    conformance::sys!(chmod(c"interpreter".as_ptr(), 0o644));
 }

@@ -1,7 +1,7 @@
 //! Files: opening, reading and writing, offsets, sizes, descriptors, locks, times.
 
-use crate::support::*;
-use crate::{answers, cases, sys};
+use conformance::support::*;
+use conformance::{answers, cases, sys};
 use std::ffi::CStr;
 use std::ptr::null_mut;
 

@@ -1,7 +1,7 @@
 //! The tree: links, renaming, removing, listing, the current folder, paths.
 
-use crate::support::*;
-use crate::{answers, cases, sys};
+use conformance::support::*;
+use conformance::{answers, cases, sys};
 use std::ffi::{CStr, CString};
 
 fn touch(path: &CStr) {

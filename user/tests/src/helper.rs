@@ -1,7 +1,7 @@
 //! What this program does when a case executes it: it prints what it finds itself with. The answers go to standard
 //! output, separated by blanks, with no line's end.
 
-use crate::support::signal_name;
+use conformance::support::signal_name;
 
 pub fn run(what: &str) -> i32 {
     // A script passes all that follows the interpreter as one argument: its first word is for us.

@@ -1,7 +1,7 @@
 //! Limits: are they kept, shown, inherited and enforced?
 
-use crate::support::*;
-use crate::{answers, cases, sys};
+use conformance::support::*;
+use conformance::{answers, cases, sys};
 use std::ptr::null_mut;
 
 fn set(what: u32, soft: u64, hard: u64) -> String {

@@ -5,12 +5,12 @@
 //! question it asks; it runs in a process of its own, in an empty folder of its own, with descriptors 0 to 2 only. A case that
 //! is killed or hangs is reported as such and hides no other.
 //!
-//! In reading order: `support` (the words in which cases are written), then a file for each family.
+//! In reading order: the library's `support` (the words in which cases are written) and `harness` (how they are run), then a
+//! file here for each family.
 
 // `sys!` is the cases' word for a system call: its safety is argued once, where it is made.
 #![allow(clippy::macro_metavars_in_unsafe)]
 
-mod elf;
 mod exec;
 mod exec_elf;
 mod files;
@@ -23,16 +23,12 @@ mod pipes;
 mod proc;
 mod processes;
 mod signals;
-mod support;
 mod threads;
 mod time;
 
-use std::ffi::CString;
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
-use support::Case;
+use conformance::harness::Family;
 
-const FAMILIES: &[(&str, &[Case])] = &[
+const FAMILIES: &[Family] = &[
     ("exec", exec::CASES),
     ("exec_elf", exec_elf::CASES),
     ("files", files::CASES),
@@ -48,108 +44,10 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("time", time::CASES),
 ];
 
-/// How long a case may take before it counts as hanging.
-const LIMIT: Duration = Duration::from_secs(20);
-/// Where a case's answer goes: out of the way of those that count descriptors.
-const ANSWER_DESCRIPTOR: i32 = 100;
-
 fn main() {
-    let arguments: Vec<String> = std::env::args_os().map(|text| text.to_string_lossy().into_owned()).collect();
-    if let Some(what) = arguments.get(1).and_then(|text| text.strip_prefix("--helper-")) {
+    let option = std::env::args_os().nth(1).map(|text| text.to_string_lossy().into_owned()).unwrap_or_default();
+    if let Some(what) = option.strip_prefix("--helper-") {
         std::process::exit(helper::run(what));
     }
-    let Some(chosen) = arguments.get(1..).filter(|chosen| !chosen.is_empty()) else {
-        eprintln!("usage: conformance FAMILY… | FAMILY.CASE… | all | list");
-        std::process::exit(2);
-    };
-    support::remember_own_path(&arguments[0]);
-    let folder = make_folder();
-    let mut number = 0;
-    for (family, cases) in FAMILIES {
-        for case in *cases {
-            let name = format!("{family}.{}", case.name);
-            if chosen == ["list"] {
-                println!("{name}");
-            } else if chosen.iter().any(|word| word == "all" || word == family || *word == name) {
-                number += 1;
-                println!("{name}: {}", run(case, &folder.join(number.to_string())));
-            }
-        }
-    }
-    // What can't be removed was left by a case, and is of no more use.
-    let _ = std::fs::remove_dir_all(&folder);
-}
-
-/// A folder for this run, on a tmpfs where Linux has one: Keel's files live on its like.
-fn make_folder() -> PathBuf {
-    let base = ["/dev/shm", "/tmp", "/"].into_iter().find(|path| std::path::Path::new(path).is_dir()).unwrap_or("/");
-    let folder = PathBuf::from(base).join(format!("conformance.{}", std::process::id()));
-    if let Err(error) = std::fs::create_dir(&folder) {
-        println!("conformance: the folder for tests can't be made: {error}");
-    }
-    folder
-}
-
-/// Runs one case in its own process and folder, and returns its answer.
-fn run(case: &Case, folder: &std::path::Path) -> String {
-    let (read_end, write_end) = support::pipe();
-    let folder = CString::new(folder.to_string_lossy().into_owned()).unwrap_or_default();
-    // SAFETY: this process has one thread, so the child may do whatever the parent may.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
-        // SAFETY: the calls take no pointers but the folder's name, which ends with a zero.
-        unsafe {
-            libc::setpgid(0, 0);
-            libc::fcntl(write_end, libc::F_DUPFD_CLOEXEC, ANSWER_DESCRIPTOR);
-            for descriptor in 3..ANSWER_DESCRIPTOR {
-                libc::close(descriptor);
-            }
-            libc::umask(0o022);
-            libc::mkdir(folder.as_ptr(), 0o777);
-            libc::chmod(folder.as_ptr(), 0o777);
-            libc::chdir(folder.as_ptr());
-        }
-        let answer = (case.ask)();
-        // An answer is one line, and an empty one is an answer too.
-        support::write_all(ANSWER_DESCRIPTOR, format!("{}.", answer.replace('\n', "\\n")).as_bytes());
-        // SAFETY: ends this process, which has nothing to flush.
-        unsafe { libc::_exit(0) };
-    }
-    if child < 0 {
-        return format!("fork: {}", support::last_errno());
-    }
-    support::close(write_end);
-    let answer = follow(child, read_end);
-    support::close(read_end);
-    // SAFETY: kill takes no pointers: what the case left running ends with it.
-    unsafe { libc::kill(-child, libc::SIGKILL) };
-    answer
-}
-
-/// Waits for the child's end and returns its answer, or what became of it.
-fn follow(child: i32, read_end: i32) -> String {
-    let deadline = Instant::now() + LIMIT;
-    let mut status = 0;
-    // SAFETY: the kernel writes one int, here and below.
-    while unsafe { libc::waitpid(child, &mut status, libc::WNOHANG) } == 0 {
-        if Instant::now() > deadline {
-            // SAFETY: kill takes no pointers.
-            unsafe {
-                libc::kill(-child, libc::SIGKILL);
-                libc::waitpid(child, &mut status, 0);
-            }
-            return "TIMED OUT".into();
-        }
-        // The answer is short and the pipe holds it, so the case never waits for us; its end or its answer wakes us.
-        support::poll_input(read_end, 10);
-        std::thread::sleep(Duration::from_micros(200));
-    }
-    if libc::WIFSIGNALED(status) {
-        return format!("KILLED BY {}", support::signal_name(libc::WTERMSIG(status)));
-    }
-    if !support::poll_input(read_end, 0) {
-        return format!("NO ANSWER, exit {}", libc::WEXITSTATUS(status));
-    }
-    let text = String::from_utf8_lossy(&support::read_up_to(read_end, 60_000)).into_owned();
-    text.strip_suffix('.').unwrap_or("CUT SHORT").to_owned()
+    conformance::harness::main("conformance", FAMILIES);
 }

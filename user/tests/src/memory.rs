@@ -1,7 +1,7 @@
 //! Memory: brk, mmap and its like, protection, sharing, files in memory, the stack.
 
-use crate::support::*;
-use crate::{answers, cases, sys};
+use conformance::support::*;
+use conformance::{answers, cases, sys};
 use std::ptr::null_mut;
 
 const PAGE: usize = 4096;

@@ -1,7 +1,7 @@
 //! Who may do what: modes, owners, users and groups, sticky and setgid folders.
 
-use crate::support::*;
-use crate::{answers, cases, sys};
+use conformance::support::*;
+use conformance::{answers, cases, sys};
 use std::ffi::CStr;
 
 fn mode(path: &CStr) -> String {

@@ -1,7 +1,7 @@
 //! Pipes and FIFOs, and waiting for several descriptors: poll, select and their like.
 
-use crate::support::*;
-use crate::{answers, cases, sys};
+use conformance::support::*;
+use conformance::{answers, cases, sys};
 use std::ptr::null_mut;
 
 fn nonblocking() -> (i32, i32) {

@@ -1,7 +1,7 @@
 //! /proc: does it say what programs read there? Only what is the same everywhere is compared.
 
-use crate::support::*;
-use crate::{answers, cases, sys};
+use conformance::support::*;
+use conformance::{answers, cases, sys};
 use std::fs;
 use std::path::Path;
 
@@ -48,7 +48,7 @@ cases! {
     comm_can_be_written => { let written = fs::write("/proc/self/comm", "written").is_ok(); answers!(written, text("/proc/self/comm")) },
     cmdline => text("/proc/self/cmdline").split('\0').count() >= 2,
     cmdline_of_a_child_that_executed => {
-        make_file(c"spinner", &crate::elf::Elf::with(|elf| elf.code = vec![0xeb, 0xfe]).bytes(), 0o755);
+        make_file(c"spinner", &conformance::elf::Elf::with(|elf| elf.code = vec![0xeb, 0xfe]).bytes(), 0o755);
         let (read_end, write_end) = pipe();
         sys!(fcntl(write_end, libc::F_SETFD, libc::FD_CLOEXEC));
         let child = fork(|| { close(read_end); execve(c"./spinner", &[c"zero", c"", c"two words"], &[c"A=b"]); 1 });

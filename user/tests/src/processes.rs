@@ -1,7 +1,7 @@
 //! Processes: fork and its like, how they end and who is told, groups and sessions, who one is.
 
-use crate::support::*;
-use crate::{answers, cases, sys};
+use conformance::support::*;
+use conformance::{answers, cases, sys};
 use std::ptr::{null, null_mut};
 
 fn waitid(kind: libc::idtype_t, id: u32, options: i32) -> String {
@@ -288,7 +288,7 @@ cases! {
     setpgid_to_a_negative_group => ok(sys!(setpgid(0, -1))),
     setpgid_of_a_process_that_is_no_child => ok(sys!(setpgid(1, 0))),
     setpgid_of_a_child_after_its_exec => {
-        make_file(c"spinner", &crate::elf::Elf::with(|elf| elf.code = vec![0xeb, 0xfe]).bytes(), 0o755);
+        make_file(c"spinner", &conformance::elf::Elf::with(|elf| elf.code = vec![0xeb, 0xfe]).bytes(), 0o755);
         let (read_end, write_end) = pipe();
         sys!(fcntl(write_end, libc::F_SETFD, libc::FD_CLOEXEC));
         let child = fork(|| { close(read_end); execve(c"./spinner", &[c"x"], &[]); 1 });

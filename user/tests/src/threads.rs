@@ -1,7 +1,7 @@
 //! Threads and futexes: pthreads as libc makes them of clone, and the calls underneath.
 
-use crate::support::*;
-use crate::{answers, cases, sys};
+use conformance::support::*;
+use conformance::{answers, cases, sys};
 use std::cell::Cell;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::SeqCst};

@@ -1,7 +1,7 @@
 //! Time: clocks, sleeping, how long. No answer holds a time itself.
 
-use crate::support::*;
-use crate::{answers, cases, sys};
+use conformance::support::*;
+use conformance::{answers, cases, sys};
 use std::ptr::null_mut;
 
 fn now(clock: i32) -> i64 {
