@@ -151,13 +151,13 @@ mod hardware {
     use core::arch::x86_64::__cpuid_count;
     use spin::Once;
 
-    static DETECTED: Once<(Features, Identity)> = Once::new();
+    static DETECTED: Once<(Features, Identity, FeatureLeaves)> = Once::new();
 
     /// Asks the CPU. The first caller pays; `cpu::init` is it.
-    fn detected() -> &'static (Features, Identity) {
+    fn detected() -> &'static (Features, Identity, FeatureLeaves) {
         DETECTED.call_once(|| {
             let leaves = read_feature_leaves();
-            (Features::from_leaves(&leaves), read_identity(&leaves))
+            (Features::from_leaves(&leaves), read_identity(&leaves), leaves)
         })
     }
 
@@ -167,6 +167,11 @@ mod hardware {
 
     pub fn identity() -> &'static Identity {
         &detected().1
+    }
+
+    /// The leaves themselves, for /proc/cpuinfo.
+    pub fn leaves() -> &'static FeatureLeaves {
+        &detected().2
     }
 
     /// One leaf; zeroes if it lies beyond the last of its range, where CPUs answer with unrelated values.

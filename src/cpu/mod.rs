@@ -2,6 +2,7 @@
 
 #[cfg(target_os = "none")]
 pub mod control;
+pub mod cpuinfo;
 pub mod exceptions;
 pub mod features;
 pub mod fpu;

@@ -85,6 +85,10 @@ impl PerCpu {
         self.task_state_segment.get()
     }
 
+    pub fn index(&self) -> u32 {
+        self.cpu_index.load(Relaxed)
+    }
+
     /// Timer ticks that this CPU has taken since boot.
     pub fn ticks(&self) -> u64 {
         self.ticks.load(Relaxed)
