@@ -135,6 +135,11 @@ impl FileTable {
         }
     }
 
+    /// The process ends, and its record locks with it, whoever else has the files.
+    pub fn release_locks(&self, pid: u32) {
+        self.files.iter().flatten().for_each(|file| file.descriptor_closed(pid));
+    }
+
     /// The lowest open descriptor from `from` on, for /proc/PID/fd.
     pub fn next_open(&self, from: u32) -> Option<u32> {
         let rest = self.files.get(from as usize..)?;

@@ -121,6 +121,16 @@ impl File {
         self.writable
     }
 
+    /// One of a process's descriptors for this file was closed: its record locks on it are gone, through whichever
+    /// descriptor they were set.
+    #[inline]
+    pub fn descriptor_closed(&self, pid: u32) {
+        let locks = &self.inode().locks;
+        if locks.are_used() {
+            locks.release_process(pid);
+        }
+    }
+
     /// Opened with O_PATH: good for little but being a place.
     pub fn is_path(&self) -> bool {
         matches!(self.kind, Kind::Path)

@@ -63,6 +63,14 @@ pub fn default_pages_limit() -> u64 {
     frames::counts().total as u64 / 2
 }
 
+/// How many pages the files of all mounted file systems take.
+pub fn pages_in_files() -> u64 {
+    let tree = tree::lock();
+    // A file system is counted where its own root is mounted, not where a part of it is bound.
+    let whole = mount::all(&tree).iter().filter(|mount| mount.root.parent(&tree).is_none());
+    whole.map(|mount| mount.file_system.usage().pages).sum()
+}
+
 /// A directory in the root, made if it isn't there.
 fn directory(root: &Location, name: &[u8]) -> Result<Location, Errno> {
     let existing = root.dentry.child(&tree::lock(), name).map(Arc::clone);

@@ -1,7 +1,7 @@
 //! Descriptors and what is set on them: dup, fcntl with its locks, flock, ioctl; and making pipes.
 
 use super::argument::Fd;
-use super::open::{closed, descriptor_limit};
+use super::open::descriptor_limit;
 use super::paths::file;
 use crate::errno::Errno;
 use crate::fs::file::File;
@@ -83,7 +83,7 @@ pub fn dup3(thread: &Thread, old: Fd, new: Fd, flags: u32) -> Result<u32, Errno>
         files.replace(new.0 as u32, file, close, limit)
     })?;
     if let Some(replaced) = replaced {
-        closed(thread, &replaced);
+        replaced.descriptor_closed(thread.process.pid);
     }
     Ok(new.0 as u32)
 }

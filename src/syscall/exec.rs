@@ -154,7 +154,7 @@ impl Replacement {
             drop(process.replace_files(Some(files)));
         }
         while let Ok(Some(file)) = process.with_files(|files| Ok(files.take_close_on_exec())) {
-            drop(file);
+            file.descriptor_closed(process.pid);
         }
         process.set_credentials(self.credentials);
         process.signals.replace_actions(self.signal_actions);

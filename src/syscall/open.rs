@@ -75,16 +75,8 @@ pub fn descriptor_limit(thread: &Thread) -> u64 {
 
 pub fn close(thread: &Thread, descriptor: Fd) -> Result<(), Errno> {
     let file = thread.process.with_files(|files| files.remove(descriptor.0 as u32))?;
-    closed(thread, &file);
+    file.descriptor_closed(thread.process.pid);
     Ok(())
-}
-
-/// What a close does beside letting go of the file: the process's record locks on it are gone, through whichever
-/// descriptor they were set.
-pub fn closed(thread: &Thread, file: &File) {
-    if file.inode().locks.are_used() {
-        file.inode().locks.release_process(thread.process.pid);
-    }
 }
 
 pub fn close_range(thread: &Thread, first: u32, last: u32, flags: u32) -> Result<(), Errno> {
@@ -103,7 +95,7 @@ pub fn close_range(thread: &Thread, first: u32, last: u32, flags: u32) -> Result
         });
     }
     while let Some(file) = thread.process.with_files(|files| Ok(files.take_in_range(first, last)))? {
-        closed(thread, &file);
+        file.descriptor_closed(thread.process.pid);
     }
     Ok(())
 }

@@ -78,6 +78,15 @@ pub fn host_name() -> arrayvec::ArrayVec<u8, HOST_NAME_MAX> {
     name.bytes.iter().copied().take(name.length).collect()
 }
 
+/// For the same, when it is written.
+pub fn set_host_name(text: &[u8]) -> Result<(), Errno> {
+    let mut name = Name { bytes: [0; HOST_NAME_MAX], length: text.len() };
+    name.bytes.get_mut(..text.len()).ok_or(Errno::EINVAL)?.copy_from_slice(text);
+    let [host, _] = &mut *NAMES.lock();
+    *host = name;
+    Ok(())
+}
+
 pub fn uname(_: &Thread, result: UserAddress) -> Result<(), Errno> {
     let [host, domain] = *NAMES.lock();
     let text = |text: &str| field(text.as_bytes());

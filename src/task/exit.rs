@@ -90,7 +90,9 @@ fn end_last_thread(process: &Arc<Process>) {
     let status = process.ending_status();
     give_back_memory(process);
     process.replace_program(None);
-    drop(process.replace_files(None));
+    if let Some(files) = process.replace_files(None) {
+        files.lock().release_locks(process.pid);
+    }
     drop(process.replace_fs_context(None));
     if process.pid == INIT_PID {
         super::init::ended(status);

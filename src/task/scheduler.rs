@@ -188,10 +188,31 @@ pub fn wake_waiting(thread: &Thread) -> bool {
     wake(thread, |state| state == State::Waiting as u8 || state == State::WaitingUninterruptibly as u8)
 }
 
+/// Ticks that found a CPU in user mode, in the kernel, and idle.
+static TICKS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+
+/// For /proc/stat: ticks spent in user mode, in the kernel, and idle.
+pub fn ticks_spent() -> [u64; 3] {
+    core::array::from_fn(|way| TICKS[way].load(Relaxed))
+}
+
+/// What a thread does, as ps shows it.
+pub fn state_letter(thread: &Thread) -> char {
+    match thread.schedule.state.load(Relaxed) {
+        state if state == State::Running as u8 => 'R',
+        state if state == State::Waiting as u8 => 'S',
+        state if state == State::WaitingUninterruptibly as u8 => 'D',
+        state if state == State::Stopped as u8 => 'T',
+        _ => 'Z',
+    }
+}
+
 /// A tick of the timer on this CPU: `interrupts off`, in its handler.
 pub fn tick(from_user: bool) {
     super::timers::expire();
     let current = super::current();
+    let spent = if is_idle(&current) { 2 } else { usize::from(!from_user) };
+    TICKS[spent].fetch_add(1, Relaxed);
     if is_idle(&current) {
         return;
     }

@@ -1,0 +1,201 @@
+//! Files about the whole system: /proc/meminfo and its neighbours, and /proc/sys.
+
+use super::super::file_system;
+use super::super::generated::Text;
+use super::super::root;
+use crate::PAGE_SIZE;
+use crate::errno::Errno;
+use crate::interrupts::clock;
+use crate::memory::{frames, heap};
+use crate::syscall::system;
+use crate::task::process::tasks;
+use crate::task::{ids, scheduler};
+use crate::{boot, cpu, trace};
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+type Writer = fn(&mut Text) -> Result<(), Errno>;
+type Setter = fn(&[u8]) -> Result<(), Errno>;
+/// A directory's name and its files: name, text, and how it is set if it can be.
+type Settings = (&'static [u8], &'static [(&'static [u8], Writer, Option<Setter>)]);
+
+const NS_PER_TICK: u64 = 10_000_000;
+const NS_PER_SECOND: u64 = 1_000_000_000;
+
+/// The files at the top of /proc.
+pub(super) const FILES: &[(&[u8], Writer)] = &[
+    (b"cmdline", command_line),
+    (b"cpuinfo", cpu_info),
+    (b"filesystems", file_systems),
+    (b"interrupts", interrupts),
+    (b"loadavg", load_average),
+    (b"meminfo", memory_info),
+    (b"stat", stat),
+    (b"trace", trace),
+    (b"uptime", uptime),
+    (b"version", version),
+];
+
+/// The directories below /proc/sys with their files.
+pub(super) const SETTINGS: &[Settings] = &[
+    (
+        b"kernel",
+        &[
+            (b"hostname", host_name, Some(set_host_name)),
+            (b"osrelease", |text| text.print(format_args!("{}\n", system::RELEASE)), None),
+            (b"ostype", |text| text.print(format_args!("{}\n", system::SYSTEM)), None),
+            (b"version", |text| text.print(format_args!("{}\n", system::VERSION)), None),
+            (b"pid_max", |text| text.print(format_args!("{}\n", ids::PID_MAX)), None),
+            (b"randomize_va_space", randomize, Some(set_randomize)),
+            (b"cap_last_cap", |text| text.push(b"40\n"), None),
+            (b"ngroups_max", |text| text.push(b"65536\n"), None),
+        ],
+    ),
+    (
+        b"fs",
+        &[(b"pipe-max-size", |text| text.push(b"1048576\n"), None), (b"nr_open", |text| text.push(b"1048576\n"), None)],
+    ),
+    (
+        b"vm",
+        &[
+            (b"overcommit_memory", |text| text.push(b"0\n"), None),
+            (b"mmap_min_addr", |text| text.push(b"65536\n"), None),
+        ],
+    ),
+];
+
+/// Whether new images get random addresses (`randomize_va_space`); `norandmaps` on the command line says no from the start.
+static RANDOMIZE: AtomicBool = AtomicBool::new(true);
+
+/// For execve.
+pub fn addresses_are_random() -> bool {
+    RANDOMIZE.load(Relaxed)
+}
+
+fn command_line(text: &mut Text) -> Result<(), Errno> {
+    text.print(format_args!("{}\n", boot::information().command_line.text()))
+}
+
+fn version(text: &mut Text) -> Result<(), Errno> {
+    text.print(format_args!("{} version {} {}\n", system::SYSTEM, system::RELEASE, system::VERSION))
+}
+
+fn uptime(text: &mut Text) -> Result<(), Errno> {
+    let now = clock::now_ns();
+    let [.., idle] = scheduler::ticks_spent();
+    let hundredths = |ns: u64| (ns / NS_PER_SECOND, ns % NS_PER_SECOND / NS_PER_TICK);
+    let ((seconds, part), (idle_seconds, idle_part)) = (hundredths(now), (idle / 100, idle % 100));
+    text.print(format_args!("{seconds}.{part:02} {idle_seconds}.{idle_part:02}\n"))
+}
+
+/// Keel keeps no averages; how many run, how many there are, and the newest id are true.
+fn load_average(text: &mut Text) -> Result<(), Errno> {
+    let running = scheduler::ready_count();
+    let (threads, newest) = {
+        let tasks = tasks();
+        (tasks.threads.len(), tasks.threads.iter().map(|(id, _)| id).max().unwrap_or(0))
+    };
+    text.print(format_args!("0.00 0.00 0.00 {running}/{threads} {newest}\n"))
+}
+
+fn memory_info(text: &mut Text) -> Result<(), Errno> {
+    let frames = frames::counts();
+    let heap = heap::counts();
+    let shared = root::pages_in_files();
+    let mut line = |name: &str, pages: u64| {
+        let kib = pages * (PAGE_SIZE as u64 / 1024);
+        let width = 14 - name.len().min(14);
+        text.print(format_args!("{name}:{:width$} {kib:>8} kB\n", ""))
+    };
+    line("MemTotal", frames.total as u64)?;
+    line("MemFree", frames.free as u64)?;
+    line("MemAvailable", frames.free as u64)?;
+    line("Buffers", 0)?;
+    line("Cached", shared)?;
+    line("SwapCached", 0)?;
+    line("Active", 0)?;
+    line("Inactive", 0)?;
+    line("SwapTotal", 0)?;
+    line("SwapFree", 0)?;
+    line("Dirty", 0)?;
+    line("Shmem", shared)?;
+    line("Slab", heap.frames as u64)?;
+    line("SReclaimable", 0)?;
+    line("SUnreclaim", heap.frames as u64)
+}
+
+fn cpu_info(text: &mut Text) -> Result<(), Errno> {
+    let identity = cpu::features::identity();
+    let mhz_thousandths = clock::tsc_hz() / 1000;
+    text.print(format_args!(
+        "processor\t: 0\nvendor_id\t: {}\ncpu family\t: {}\nmodel\t\t: {}\nmodel name\t: {}\nstepping\t: {}\n",
+        identity.vendor(),
+        identity.family,
+        identity.model,
+        identity.brand(),
+        identity.stepping
+    ))?;
+    text.print(format_args!(
+        "cpu MHz\t\t: {}.{:03}\nphysical id\t: 0\nsiblings\t: 1\ncore id\t\t: 0\ncpu cores\t: 1\nfpu\t\t: yes\n",
+        mhz_thousandths / 1000,
+        mhz_thousandths % 1000
+    ))?;
+    text.print(format_args!("flags\t\t: fpu cx8 cmov mmx fxsr sse sse2 syscall lm {}\n", cpu::features()))?;
+    text.print(format_args!(
+        "address sizes\t: {} bits physical, {} bits virtual\n\n",
+        identity.physical_bits, identity.virtual_bits
+    ))
+}
+
+fn stat(text: &mut Text) -> Result<(), Errno> {
+    let [user, system, idle] = scheduler::ticks_spent();
+    let boot_seconds = clock::wall_clock_ns().saturating_sub(clock::now_ns()) / NS_PER_SECOND;
+    let running = scheduler::ready_count();
+    let newest = tasks().threads.iter().map(|(id, _)| id).max().unwrap_or(0);
+    for name in ["cpu ", "cpu0"] {
+        text.print(format_args!("{name} {user} 0 {system} {idle} 0 0 0 0 0 0\n"))?;
+    }
+    text.print(format_args!(
+        "intr {}\nctxt 0\nbtime {boot_seconds}\nprocesses {newest}\nprocs_running {running}\nprocs_blocked 0\n",
+        user + system + idle
+    ))
+}
+
+fn interrupts(text: &mut Text) -> Result<(), Errno> {
+    let [user, system, idle] = scheduler::ticks_spent();
+    text.print(format_args!("           CPU0\n  0: {:>10}   timer\n", user + system + idle))
+}
+
+fn file_systems(text: &mut Text) -> Result<(), Errno> {
+    use file_system::Kind;
+    for kind in [Kind::Tmpfs, Kind::Devtmpfs, Kind::Proc, Kind::Pipefs] {
+        text.print(format_args!("nodev\t{}\n", kind.name()))?;
+    }
+    Ok(())
+}
+
+fn trace(text: &mut Text) -> Result<(), Errno> {
+    trace::write_last(text, usize::MAX).map_err(|_| Errno::ENOMEM)
+}
+
+fn host_name(text: &mut Text) -> Result<(), Errno> {
+    text.push(&system::host_name())?;
+    text.push(b"\n")
+}
+
+fn set_host_name(bytes: &[u8]) -> Result<(), Errno> {
+    system::set_host_name(bytes.strip_suffix(b"\n").unwrap_or(bytes))
+}
+
+fn randomize(text: &mut Text) -> Result<(), Errno> {
+    let on = addresses_are_random() && boot::information().command_line.randomize_addresses;
+    text.push(if on { b"2\n" } else { b"0\n" })
+}
+
+fn set_randomize(bytes: &[u8]) -> Result<(), Errno> {
+    match bytes.strip_suffix(b"\n").unwrap_or(bytes) {
+        b"0" => RANDOMIZE.store(false, Relaxed),
+        b"1" | b"2" => RANDOMIZE.store(true, Relaxed),
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(())
+}
