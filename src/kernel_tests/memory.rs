@@ -3,7 +3,7 @@
 use super::probe;
 use crate::cpu::features::features;
 use crate::kernel_test;
-use crate::memory::page_table::{self, Entry, Table};
+use crate::memory::page_table::{Entry, Table};
 use crate::memory::{AddressSpace, Mapping, Placement, Protection, direct_map, frames, heap, kernel_map, kernel_stack};
 use alloc::vec::Vec;
 use x86_64::registers::control::{Cr3, Cr3Flags};
@@ -38,7 +38,7 @@ fn upper_half(root: PhysFrame) -> Vec<Entry> {
 /// Frames in use, apart from what caches keep.
 fn used_frames() -> usize {
     kernel_stack::trim();
-    page_table::trim();
+    frames::trim();
     let counts = frames::counts();
     counts.total - counts.free - heap::counts().frames
 }

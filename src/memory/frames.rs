@@ -1,8 +1,8 @@
 //! Physical frames: who owns each, and which are free.
 //!
-//! Single frames come from a stack of free ones, a few instructions each way; the stack is refilled from, and spilled to, a
-//! buddy allocator of power-of-two runs, a bounded batch at a time. So allocating and freeing cost the same whatever the
-//! size of memory.
+//! Single frames come from a stack of free ones, a few instructions each way. The stack is refilled from a buddy allocator of
+//! power-of-two runs, a bounded batch at a time; what it can't hold goes there frame by frame. So allocating and freeing
+//! cost the same whatever the size of memory.
 //!
 //! Each frame has an entry of 16 bytes. Invariants: a frame is free exactly when its reference count is 0; a frame's count
 //! is the number of page-table entries, [`PageRef`]s and other owners that hold it; whoever takes the count to 0 frees it.
@@ -29,8 +29,10 @@ const NONE: u32 = u32::MAX;
 
 /// The stack of single free frames takes at most this many from the buddy allocator at once…
 const REFILL_ORDER: u8 = 5;
-/// … and gives half of them back when it holds this many.
-const STACK_LIMIT: usize = 256;
+/// … and holds at most one in so many of all frames: the rest can merge to runs.
+const STACK_SHARE: usize = 8;
+/// A run that isn't found makes at most this many leave the stack, to find their buddies.
+const UNSTACK_LIMIT: usize = 512;
 
 /// What a frame is, in its entry. Zero is what an entry is until its frame is given to the allocator.
 const KIND_RESERVED: u8 = 0;
@@ -66,6 +68,24 @@ pub struct Counts {
     pub free: usize,
 }
 
+/// Frames that are kept for their next use because their contents are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// Full of zeros, as page tables are when they are given up.
+    Zeroed,
+    /// A level-4 page table with the kernel's half and nothing in the user's.
+    Root,
+}
+
+/// How many of each kind are kept.
+const KEPT_LIMIT: usize = 64;
+
+/// A stack of frames, linked by `next`. They are in use, so that field is free.
+struct KeptStack {
+    top: u32,
+    count: usize,
+}
+
 /// All frames: the entries, and the allocator over them.
 pub struct FrameTable {
     entries: AtomicPtr<Entry>,
@@ -73,12 +93,15 @@ pub struct FrameTable {
     allocator: Lock<Allocator>,
     /// The address of the frame of zeros.
     zero_frame: AtomicU64,
+    /// By [`Kept`].
+    kept: [Lock<KeptStack>; 2],
 }
 
 struct Allocator {
     /// The stack of single free frames, linked by `next`.
     top: u32,
     stacked: usize,
+    stack_limit: usize,
     /// Heads of the lists of free runs, by order, and the set of orders whose list isn't empty.
     runs: [u32; ORDERS],
     orders_present: u32,
@@ -117,9 +140,53 @@ pub fn allocate() -> Result<PhysFrame, Errno> {
 /// One frame full of zeros.
 #[inline]
 pub fn allocate_zeroed() -> Result<PhysFrame, Errno> {
+    if let Some(frame) = take_kept(Kept::Zeroed)? {
+        return Ok(frame);
+    }
     let frame = allocate()?;
     zero(frame);
     Ok(frame)
+}
+
+/// Gives up a frame, the caller's alone, whose contents are what `kind` says.
+#[inline]
+pub(super) fn keep(frame: PhysFrame, kind: Kept) {
+    let table = table();
+    let (Some(entry), Some(stack)) = (table.entry(frame), table.kept.get(kind as usize)) else { return };
+    let mut stack = stack.lock();
+    if stack.count < KEPT_LIMIT {
+        entry.next.store(stack.top, Relaxed);
+        stack.top = (frame.start_address().as_u64() / PAGE_SIZE as u64) as u32;
+        stack.count += 1;
+        return;
+    }
+    drop(stack);
+    table.release(frame);
+}
+
+/// A frame that was kept, if there is one. Counts as an allocation where failures are injected.
+#[inline]
+pub(super) fn take_kept(kind: Kept) -> Result<Option<PhysFrame>, Errno> {
+    let table = table();
+    let Some(stack) = table.kept.get(kind as usize) else { return Ok(None) };
+    let mut stack = stack.lock();
+    let index = stack.top;
+    let Some(entry) = table.entries().get(index as usize) else { return Ok(None) };
+    if fault_injection::should_fail(Point::FrameAllocation) {
+        return Err(Errno::ENOMEM);
+    }
+    stack.top = entry.next.load(Relaxed);
+    stack.count -= 1;
+    Ok(Some(frame_at(index)))
+}
+
+/// Frees what is kept: for when memory is short, and so that leak tests count what is in use.
+pub fn trim() {
+    for kind in [Kept::Zeroed, Kept::Root] {
+        while let Ok(Some(frame)) = take_kept(kind) {
+            release(frame);
+        }
+    }
 }
 
 /// A frame for user memory: refused while the kernel can still get one.
@@ -249,6 +316,7 @@ impl FrameTable {
             entry_count: AtomicUsize::new(0),
             allocator: Lock::new(Rank::Frames, Allocator::new()),
             zero_frame: AtomicU64::new(0),
+            kept: [const { Lock::new(Rank::Frames, KeptStack { top: NONE, count: 0 }) }; 2],
         }
     }
 
@@ -325,8 +393,8 @@ impl FrameTable {
         let mut allocator = self.allocator.lock();
         let mut taken = allocator.take_run(entries, order);
         if taken.is_none() {
-            // The frames on the stack may be what keeps runs apart. There are at most STACK_LIMIT of them.
-            allocator.spill(entries, 0);
+            // The frames on the stack may be what keeps runs apart.
+            allocator.unstack(entries, UNSTACK_LIMIT);
             taken = allocator.take_run(entries, order);
         }
         let index = taken.ok_or(Errno::ENOMEM)?;
@@ -373,11 +441,13 @@ impl FrameTable {
 
     #[inline]
     fn free(&self, frame: PhysFrame, entry: &Entry) {
+        let index = (frame.start_address().as_u64() / PAGE_SIZE as u64) as u32;
         let mut allocator = self.allocator.lock();
-        allocator.push(entry, (frame.start_address().as_u64() / PAGE_SIZE as u64) as u32);
         allocator.free = allocator.free.wrapping_add(1);
-        if allocator.stacked > STACK_LIMIT {
-            allocator.spill(self.entries(), STACK_LIMIT / 2);
+        if allocator.stacked < allocator.stack_limit {
+            allocator.push(entry, index);
+        } else {
+            allocator.insert_run(self.entries(), index, 0);
         }
     }
 
@@ -410,6 +480,7 @@ impl FrameTable {
         }
         let mut allocator = self.allocator.lock();
         allocator.total += 1 << order;
+        allocator.stack_limit = allocator.total / STACK_SHARE;
         allocator.free += 1 << order;
         allocator.insert_run(entries, index, order);
     }
@@ -432,7 +503,16 @@ fn entries_affordable(free: &FreeRanges) -> usize {
 
 impl Allocator {
     const fn new() -> Self {
-        Self { top: NONE, stacked: 0, runs: [NONE; ORDERS], orders_present: 0, total: 0, free: 0, kernel_reserve: 0 }
+        Self {
+            top: NONE,
+            stacked: 0,
+            stack_limit: 0,
+            runs: [NONE; ORDERS],
+            orders_present: 0,
+            total: 0,
+            free: 0,
+            kernel_reserve: 0,
+        }
     }
 
     #[inline(always)]
@@ -457,10 +537,10 @@ impl Allocator {
         Ok(())
     }
 
-    /// Moves frames from the stack to the buddy allocator until `keep` are left.
+    /// Moves up to `count` frames from the stack to the buddy allocator.
     #[cold]
-    fn spill(&mut self, entries: &[Entry], keep: usize) {
-        while self.stacked > keep {
+    fn unstack(&mut self, entries: &[Entry], count: usize) {
+        for _ in 0..count {
             let index = self.top;
             let Some(entry) = entries.get(index as usize) else { return };
             self.top = entry.next.load(Relaxed);

@@ -18,7 +18,8 @@
 //! Invariant: a table of level 1 to 3 is owned by the one entry that points to it. Leaf entries of user memory hold one
 //! reference to their frame each.
 
-use super::{direct_map, frames};
+use super::direct_map;
+use super::frames::{self, Kept};
 use crate::PAGE_SIZE;
 use crate::errno::Errno;
 use core::ops::Range;
@@ -203,6 +204,9 @@ impl PageTable {
 
     /// An empty user half under the kernel's own half.
     pub fn new() -> Result<Self, Errno> {
+        if let Some(root) = frames::take_kept(Kept::Root)? {
+            return Ok(Self { root, tables: 0 });
+        }
         let root = frames::allocate()?;
         // SAFETY: the frame is ours, and is made a table here before anybody walks it.
         let table = unsafe { Table::in_frame(root) };
@@ -344,7 +348,8 @@ impl PageTable {
                         let entry = slot.get();
                         if !entry.is_empty() {
                             slot.set(Entry::EMPTY);
-                            frames::release(entry.frame());
+                            // Its entries are empty, all of them.
+                            frames::keep(entry.frame(), Kept::Zeroed);
                             freed += 1;
                         }
                         address += span;
@@ -380,16 +385,13 @@ impl PageTable {
     }
 }
 
-/// Gives the frames of unused tables that are kept back to the allocator, so that leak tests count what is in use.
-pub fn trim() {}
-
 /// The owner has emptied all leaf entries, and may have freed the tables as well.
 impl Drop for PageTable {
     fn drop(&mut self) {
         if self.tables != 0 {
             self.free_tables(0..USER_SPACE_END, 0, USER_SPACE_END);
         }
-        frames::release(self.root);
+        frames::keep(self.root, Kept::Root);
     }
 }
 
@@ -442,6 +444,7 @@ mod tests {
         assert!(table.slot(low).is_none());
         assert!(table.slot(0x40_0000).is_some());
         drop(table);
+        frames::trim();
         assert_eq!(frames::counts(), before);
     }
 
@@ -493,6 +496,7 @@ mod tests {
         assert_eq!(table.table_count(), needed.len() + 1, "a table that serves nothing was kept");
         table.for_each_page(0..USER_SPACE_END, |_, slot| slot.set(Entry::EMPTY));
         drop(table);
+        frames::trim();
         assert_eq!(frames::counts(), before);
     }
 

@@ -350,7 +350,7 @@ fn areas_pages_and_tlb_against_a_model_under_random_operations() {
         }
     }
     drop(world);
-    page_table::trim();
+    frames::trim();
     assert_eq!(frames::counts(), before, "a frame was lost");
 }
 
@@ -367,7 +367,7 @@ fn copy_on_write_with_two_and_three_sharers() {
     assert_eq!(second.resolve_fault(address, Access::Write), Ok(FaultOutcome::CopyOnWrite));
     assert_eq!(first.resolve_fault(address, Access::Write), Ok(FaultOutcome::MadeWritable), "it is the last one");
     drop((parent, first, second));
-    page_table::trim();
+    frames::trim();
     assert_eq!(frames::counts(), before);
 }
 
@@ -424,7 +424,7 @@ fn does_the_break_move_both_ways() {
     assert_eq!(space.set_break(0x60_0200), 0x60_0200);
     assert_eq!(space.resident_bytes(), 0);
     drop(space);
-    page_table::trim();
+    frames::trim();
     assert_eq!(frames::counts(), before);
 }
 
@@ -487,7 +487,7 @@ fn does_an_area_grow_and_move_with_its_pages() {
     assert_eq!(space.remap(moved + PAGE..moved + 2 * PAGE, PAGE, Move::No), Err(Errno::EFAULT));
     assert_eq!(space.mapped_bytes(), 2 * PAGE);
     drop(space);
-    page_table::trim();
+    frames::trim();
     assert_eq!(frames::counts(), before);
 }
 
@@ -503,7 +503,7 @@ fn does_running_out_of_memory_leave_everything_as_it_was() {
     for spare in 0..5 {
         let before = frames::counts().free;
         assert!(parent.clone_for_fork().is_err(), "{spare} frames are not enough");
-        page_table::trim();
+        frames::trim();
         assert_eq!(frames::counts().free, before);
         taken.pop();
     }
