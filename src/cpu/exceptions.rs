@@ -212,7 +212,7 @@ mod handling {
         let fault_address = Cr2::read_raw();
         let Some(exception) = Exception::from_vector(frame.vector) else { return };
         #[cfg(feature = "kernel-tests")]
-        if crate::cpu::probe::recover(frame) {
+        if crate::kernel_tests::probe::recover(frame) {
             return;
         }
         match exception {

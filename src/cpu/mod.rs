@@ -12,8 +12,6 @@ pub mod gdt;
 pub mod idt;
 pub mod layout;
 pub mod per_cpu;
-#[cfg(all(target_os = "none", feature = "kernel-tests"))]
-pub mod probe;
 #[cfg(target_os = "none")]
 pub mod reset;
 

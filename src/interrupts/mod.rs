@@ -86,7 +86,7 @@ mod dispatch {
     /// /proc/interrupts: how often each vector that was ever taken was, by CPU, and through what.
     pub fn write_counts(output: &mut dyn Write) -> fmt::Result {
         write!(output, "     ")?;
-        per_cpu::all().try_for_each(|cpu| write!(output, " {:>10}", format_args!("CPU{}", cpu.index())))?;
+        per_cpu::all().try_for_each(|cpu| write!(output, "       CPU{:<1}", cpu.index()))?;
         writeln!(output)?;
         for vector in (0..=u8::MAX).filter(|vector| per_cpu::all().any(|cpu| cpu.interrupt_count(*vector) != 0)) {
             match vector.wrapping_sub(FIRST_IRQ_VECTOR) {

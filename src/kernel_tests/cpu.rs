@@ -1,20 +1,15 @@
 //! The CPU: does it refuse what it must, does time pass, are the entry's own things where they belong?
 
+use super::probe::Outcome;
 use crate::cpu::exceptions::{Exception, page_fault};
 use crate::cpu::features::features;
 use crate::cpu::fpu::{self, FpuState};
-use crate::cpu::probe::Outcome;
 use crate::cpu::{gdt, idt, per_cpu};
 use crate::interrupts::{clock, timer};
 use crate::lock::InterruptsOff;
 use crate::memory::kernel_map;
 use crate::{attempt, kernel_test, trace};
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
-
-static READ_ONLY: u64 = 7;
-
-/// RET, in a page of data.
-static mut DATA_WITH_CODE: u8 = 0xc3;
 
 fn refused(exception: Exception, error_code: u64) -> Outcome {
     Outcome::Refused { exception, error_code }
@@ -34,21 +29,6 @@ kernel_test! {
     fn a_null_pointer_is_not_mapped() {
         assert_eq!(attempt!("mov rax, [rax]"; 0u64), refused(Exception::PageFault, 0));
         assert_eq!(attempt!("mov [rax], rax"; 8u64), refused(Exception::PageFault, page_fault::WRITE));
-    }
-
-    fn kernel_text_and_constants_cannot_be_written() {
-        let denied = refused(Exception::PageFault, page_fault::PRESENT | page_fault::WRITE);
-        assert_eq!(attempt!("mov byte ptr [rax], 0xc3"; gdt::init as *const () as u64), denied);
-        assert_eq!(attempt!("mov byte ptr [rax], 7"; &raw const READ_ONLY as u64), denied);
-    }
-
-    fn kernel_data_cannot_be_run_where_there_is_no_execute() {
-        let outcome = attempt!("call rax"; &raw const DATA_WITH_CODE as u64);
-        if features().nx {
-            assert_eq!(outcome, refused(Exception::PageFault, page_fault::PRESENT | page_fault::INSTRUCTION_FETCH));
-        } else {
-            assert_eq!(outcome, Outcome::Allowed);
-        }
     }
 
     fn what_protects_the_kernel_is_on_where_the_cpu_has_it() {

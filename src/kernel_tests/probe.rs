@@ -1,60 +1,97 @@
-//! Tries accesses that the processor must refuse, and comes back to tell.
+//! Does what the processor must refuse, and comes back to tell how it was refused.
 //!
-//! A probe says where to go on before it touches the address. The page-fault handler finds that no code of the kernel's can
-//! recover, and asks [`recover`] before it calls the fault a bug.
+//! The instruction under test stands between a note of where to go on and that place; [`recover`], which the exception
+//! handler asks first, sends the interrupted code there.
 
+use crate::cpu::exceptions::Exception;
 use crate::interrupts::InterruptFrame;
-use core::arch::asm;
-use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-/// Where the probe that is under way goes on after a fault; 0 while there is none.
-static RECOVERY: AtomicU64 = AtomicU64::new(0);
-/// The error code of the fault that a probe met, plus one; 0 for none.
-static REFUSED_WITH: AtomicU64 = AtomicU64::new(0);
+/// Where to go on, and with which RSP, after a fault; 0 while none is expected.
+static CONTINUE_AT: AtomicU64 = AtomicU64::new(0);
+static CONTINUE_RSP: AtomicU64 = AtomicU64::new(0);
 
-/// Sends a probe's fault back to the probe. False where there is no probe under way.
+static CAUGHT: AtomicBool = AtomicBool::new(false);
+static VECTOR: AtomicU64 = AtomicU64::new(0);
+static ERROR_CODE: AtomicU64 = AtomicU64::new(0);
+
+/// What an attempt came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Allowed,
+    Refused { exception: Exception, error_code: u64 },
+}
+
+/// Takes the exception if a probe expects one.
 pub fn recover(frame: &mut InterruptFrame) -> bool {
-    let recovery = RECOVERY.swap(0, SeqCst);
-    if recovery == 0 {
+    let place = CONTINUE_AT.swap(0, Relaxed);
+    if place == 0 || frame.from_user() {
         return false;
     }
-    REFUSED_WITH.store(frame.error_code + 1, SeqCst);
-    frame.rip = recovery;
+    VECTOR.store(frame.vector, Relaxed);
+    ERROR_CODE.store(frame.error_code, Relaxed);
+    CAUGHT.store(true, Relaxed);
+    frame.rip = place;
+    frame.rsp = CONTINUE_RSP.load(Relaxed);
     true
 }
 
-fn outcome() -> Result<(), u64> {
-    RECOVERY.store(0, SeqCst);
-    REFUSED_WITH.swap(0, SeqCst).checked_sub(1).map_or(Ok(()), Err)
+pub fn outcome() -> Outcome {
+    CONTINUE_AT.store(0, Relaxed);
+    match (CAUGHT.swap(false, Relaxed), Exception::from_vector(VECTOR.load(Relaxed))) {
+        (true, Some(exception)) => Outcome::Refused { exception, error_code: ERROR_CODE.load(Relaxed) },
+        _ => Outcome::Allowed,
+    }
+}
+
+/// The two words that the assembly of [`attempt!`] fills.
+pub fn places() -> (*mut u64, *mut u64) {
+    (CONTINUE_AT.as_ptr(), CONTINUE_RSP.as_ptr())
+}
+
+/// Runs instructions that may use RAX, given a value, and RDX; they must do no harm if they are allowed.
+#[macro_export]
+macro_rules! attempt {
+    ($($instruction:literal),+ ; $rax:expr) => {{
+        let (continue_at, continue_rsp) = $crate::kernel_tests::probe::places();
+        // SAFETY: the instructions are the test's own; a fault goes on behind them with the stack as it was, and all
+        // registers that a call may change are given up.
+        unsafe {
+            core::arch::asm!(
+                "lea r8, [rip + 77f]",
+                "mov [r10], rsp",
+                "mov [r9], r8",
+                $($instruction,)+
+                "77:",
+                inout("rax") $rax => _,
+                in("r9") continue_at,
+                in("r10") continue_rsp,
+                clobber_abi("sysv64"),
+            );
+        }
+        $crate::kernel_tests::probe::outcome()
+    }};
 }
 
 /// Reads a byte; the page fault's error code where that is refused.
 pub fn read(address: u64) -> Result<(), u64> {
-    // SAFETY: a load from anywhere, whose fault goes on at the label behind it.
-    unsafe {
-        asm!("lea {scratch}, [rip + 2f]", "mov [{recovery}], {scratch}", "mov {scratch:l}, [{address}]", "2:",
-            scratch = out(reg_abcd) _, recovery = in(reg) RECOVERY.as_ptr(), address = in(reg) address);
-    }
-    outcome()
+    page_fault(attempt!("mov al, [rax]"; address))
 }
 
 /// Reads the byte there and writes it back.
 pub fn write(address: u64) -> Result<(), u64> {
-    // SAFETY: what is written is what was there; a fault of either goes on at the label behind them.
-    unsafe {
-        asm!("lea {scratch}, [rip + 2f]", "mov [{recovery}], {scratch}", "mov {scratch:l}, [{address}]",
-            "mov [{address}], {scratch:l}", "2:",
-            scratch = out(reg_abcd) _, recovery = in(reg) RECOVERY.as_ptr(), address = in(reg) address);
-    }
-    outcome()
+    page_fault(attempt!("mov dl, [rax]", "mov [rax], dl"; address))
 }
 
 /// Calls what lies at an address: a RET there, or nothing that may run.
 pub fn execute(address: u64) -> Result<(), u64> {
-    // SAFETY: the code there returns at once, or may not be fetched; then the stack is put back at the label.
-    unsafe {
-        asm!("lea r12, [rip + 2f]", "mov [{recovery}], r12", "mov r12, rsp", "call {address}", "2:", "mov rsp, r12",
-            recovery = in(reg) RECOVERY.as_ptr(), address = in(reg) address, out("r12") _, clobber_abi("C"));
+    page_fault(attempt!("call rax"; address))
+}
+
+fn page_fault(outcome: Outcome) -> Result<(), u64> {
+    match outcome {
+        Outcome::Allowed => Ok(()),
+        Outcome::Refused { exception: Exception::PageFault, error_code } => Err(error_code),
+        Outcome::Refused { exception, .. } => panic!("{exception:?} where a page fault was to be expected"),
     }
-    outcome()
 }

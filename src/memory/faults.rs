@@ -92,9 +92,6 @@ pub fn handle(address: u64, frame: &mut InterruptFrame) -> bool {
     let from_user = frame.from_user();
     let recovery = if from_user { None } else { user_access::recovery_for(frame.rip) };
     if frame.error_code & RESERVED_BIT != 0 || !from_user && (recovery.is_none() || address >= USER_END) {
-        #[cfg(feature = "kernel-tests")]
-        return crate::kernel_tests::probe::recover(frame);
-        #[cfg(not(feature = "kernel-tests"))]
         return false;
     }
     let thread = crate::task::current();
