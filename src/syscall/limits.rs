@@ -88,23 +88,14 @@ fn usage_of(user_ns: u64, system_ns: u64) -> ResourceUsage {
 }
 
 fn usage_of_process(process: &Process) -> ResourceUsage {
-    let (user_ns, system_ns) = process_times(process);
+    let (user_ns, system_ns) = process.run_times();
     let peak = process.with_address_space(|space| space.lock().peak_resident_bytes()).unwrap_or(0);
     ResourceUsage { peak_resident_kib: (peak / 1024) as i64, ..usage_of(user_ns, system_ns) }
 }
 
-/// User and system time of a process's threads, those that ended included.
-pub fn process_times(process: &Process) -> (u64, u64) {
-    let ended = (process.times.ended_user.load(Relaxed), process.times.ended_system.load(Relaxed));
-    process.threads().iter().fold(ended, |(user, system), thread| {
-        let (own_user, own_system) = scheduler::split_run_time(thread);
-        (user.wrapping_add(own_user), system.wrapping_add(own_system))
-    })
-}
-
 pub fn times(thread: &Thread, result: UserAddress) -> Result<i64, Errno> {
     if !result.is_null() {
-        let (user_ns, system_ns) = process_times(&thread.process);
+        let (user_ns, system_ns) = thread.process.run_times();
         let times = &thread.process.times;
         let children = [times.children_user.load(Relaxed), times.children_system.load(Relaxed)];
         let all = [user_ns, system_ns, children[0], children[1]].map(|ns| (ns / NS_PER_CLOCK_TICK) as i64);

@@ -74,6 +74,9 @@ system_calls! {
     33 => descriptor::dup2(old: Fd, new: Fd);
     34 => signal::pause();
     35 => time::nanosleep(request: UserAddress, remaining: UserAddress);
+    36 => time::getitimer(which: i32, result: UserAddress);
+    37 => time::alarm(seconds: u32);
+    38 => time::setitimer(which: i32, new: UserAddress, old: UserAddress);
     39 => identity::getpid();
     40 => copy::sendfile(output: Fd, input: Fd, position: UserAddress, count: usize);
     56 => process::clone(flags: u64, stack: u64, parent_tid: UserAddress, child_tid: UserAddress, tls: u64);

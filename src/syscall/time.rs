@@ -3,9 +3,9 @@
 use crate::errno::Errno;
 use crate::interrupts::clock;
 use crate::memory::user_access::{self, UserAddress};
+use crate::task::alarm::{self, Setting, Timer};
 use crate::task::wait_queue::{Limits, WaitQueue};
 use crate::task::{Thread, process, scheduler};
-use core::sync::atomic::Ordering::Relaxed;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
@@ -92,9 +92,9 @@ fn cpu_time_of(thread: &Thread, clock_id: i32) -> Result<u64, Errno> {
 }
 
 /// What a process's threads have run, those that ended included.
-pub fn process_time_ns(process: &process::Process) -> u64 {
-    let ended = process.times.ended_user.load(Relaxed) + process.times.ended_system.load(Relaxed);
-    process.threads().iter().fold(ended, |sum, thread| sum.wrapping_add(scheduler::run_time_ns(thread)))
+fn process_time_ns(process: &process::Process) -> u64 {
+    let (user_ns, system_ns) = process.run_times();
+    user_ns.saturating_add(system_ns)
 }
 
 pub fn clock_gettime(thread: &Thread, clock_id: i32, result: UserAddress) -> Result<(), Errno> {
@@ -201,4 +201,50 @@ pub fn restart_syscall(thread: &Thread) -> Result<(), Errno> {
             Err(Errno::ERESTARTBLOCK)
         }
     }
+}
+
+/// `struct itimerval`.
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct IntervalTimer {
+    interval: Timeval,
+    value: Timeval,
+}
+
+impl IntervalTimer {
+    fn to_setting(self) -> Result<Setting, Errno> {
+        Ok(Setting { interval_ns: self.interval.as_ns()?, left_ns: self.value.as_ns()? })
+    }
+
+    fn from_setting(setting: Setting) -> Self {
+        Self { interval: Timeval::from_ns(setting.interval_ns), value: Timeval::from_ns(setting.left_ns) }
+    }
+}
+
+fn timer(which: i32) -> Result<Timer, Errno> {
+    match which {
+        0 => Ok(Timer::Real),
+        1 => Ok(Timer::Virtual),
+        2 => Ok(Timer::Profiling),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+pub fn getitimer(thread: &Thread, which: i32, result: UserAddress) -> Result<(), Errno> {
+    let setting = alarm::get(&thread.process, timer(which)?);
+    user_access::write_value(result, &IntervalTimer::from_setting(setting))
+}
+
+/// Null switches the timer off, as on Linux.
+pub fn setitimer(thread: &Thread, which: i32, new: UserAddress, old: UserAddress) -> Result<(), Errno> {
+    let new: IntervalTimer = if new.is_null() { IntervalTimer::default() } else { user_access::read_value(new)? };
+    let before = alarm::set(&thread.process, timer(which)?, new.to_setting()?);
+    if old.is_null() { Ok(()) } else { user_access::write_value(old, &IntervalTimer::from_setting(before)) }
+}
+
+/// Returns the seconds that were left, rounded to the nearest, but not to none.
+pub fn alarm(thread: &Thread, seconds: u32) -> u64 {
+    let new = Setting { interval_ns: 0, left_ns: u64::from(seconds).saturating_mul(NS_PER_SECOND) };
+    let left_ns = alarm::set(&thread.process, Timer::Real, new).left_ns;
+    if left_ns == 0 { 0 } else { (left_ns.saturating_add(NS_PER_SECOND / 2) / NS_PER_SECOND).max(1) }
 }

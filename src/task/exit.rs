@@ -8,7 +8,7 @@ use super::process::{INIT_PID, Process, tasks};
 use super::scheduler::{self, State};
 use super::thread::{Thread, Work};
 use super::wait_queue::Limits;
-use super::{current, signal};
+use super::{alarm, current, signal};
 use crate::errno::Errno;
 use crate::memory::user_access::{self, UserAddress};
 use alloc::sync::Arc;
@@ -88,6 +88,7 @@ pub fn tell_joiners(thread: &Thread) {
 
 fn end_last_thread(process: &Arc<Process>) {
     let status = process.ending_status();
+    alarm::forget(process);
     give_back_memory(process);
     process.replace_program(None);
     if let Some(files) = process.replace_files(None) {

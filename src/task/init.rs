@@ -7,7 +7,7 @@ use super::process::{INIT_PID, Parts, Process, tasks};
 use super::signal::ProcessSignals;
 use super::switch::{self, Start};
 use super::thread::Thread;
-use super::{current, scheduler};
+use super::{alarm, current, scheduler};
 use crate::boot::{self, BootInformation};
 use crate::cpu::fpu::FpuState;
 use crate::drivers::power;
@@ -48,6 +48,7 @@ pub fn start(boot: &BootInformation) -> Result<(), Errno> {
         }
     }
     let process = first_process(context)?;
+    alarm::init()?;
     let thread = Thread::new(INIT_PID, process.clone(), Some(FpuState::initial()?))?;
     thread.set_name(b"init");
     switch::prepare_stack(&thread, Start { function: Some((become_init, 0)), registers: InterruptFrame::default() });
@@ -60,13 +61,20 @@ pub fn start(boot: &BootInformation) -> Result<(), Errno> {
     Ok(())
 }
 
-/// When init ends the machine has nothing left to do.
+/// When init ends the machine has nothing left to do. Said even on a quiet console: it is the last word.
 pub fn ended(status: Status) -> ! {
-    match status {
-        Status::Exited(code) => log::info!(target: "init", "init exited with status {code}"),
-        Status::Killed { signal, .. } => log::error!(target: "init", "init was killed by signal {signal}"),
-        Status::Stopped { .. } | Status::Continued => log::error!(target: "init", "init ended"),
-    }
+    let code = match status {
+        Status::Exited(code) => {
+            log::error!(target: "init", "init exited with status {code}");
+            code
+        }
+        Status::Killed { signal, .. } => {
+            log::error!(target: "init", "init was killed by signal {signal}");
+            signal.saturating_add(128)
+        }
+        Status::Stopped { .. } | Status::Continued => 0,
+    };
+    power::report_to_emulator(code);
     power::power_off()
 }
 

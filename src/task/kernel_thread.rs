@@ -47,13 +47,13 @@ pub fn init() -> Result<(), Errno> {
 /// Starts a kernel thread. `function` may return; the thread then ends.
 pub fn spawn(name: &str, function: extern "C" fn(usize), argument: usize) -> Result<Arc<Thread>, Errno> {
     let process = KERNEL_PROCESS.get().ok_or(Errno::EAGAIN)?;
+    let begin = Box::try_new(Begin { function, argument }).map_err(|_| Errno::ENOMEM)?;
     let tid = tasks().threads.reserve()?;
     let thread = Thread::new(tid, process.clone(), None).inspect_err(|_| {
         tasks().threads.release(tid);
     })?;
     thread.set_name(name.as_bytes());
-    let begin = Begin { function, argument };
-    let begin = Box::into_raw(Box::try_new(begin).map_err(|_| Errno::ENOMEM)?) as usize;
+    let begin = Box::into_raw(begin) as usize;
     switch::prepare_stack(&thread, Start { function: Some((run_and_end, begin)), registers: InterruptFrame::default() });
     tasks().threads.set(tid, thread.clone());
     scheduler::start(thread.clone());

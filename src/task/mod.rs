@@ -18,6 +18,7 @@ macro_rules! on_the_machine {
 }
 
 on_the_machine!(
+    alarm,
     exit,
     fork,
     futex,

@@ -1,5 +1,6 @@
 //! A process: what its threads share, and the table in which processes and threads are found.
 
+use super::alarm::Timers;
 use super::credentials::Credentials;
 use super::family::{Family, Status};
 use super::ids::IdTable;
@@ -31,6 +32,7 @@ pub struct Process {
     pub signals: ProcessSignals,
     threads: Lock<Vec<Arc<Thread>>>,
     pub times: Times,
+    pub(super) timers: Timers,
     /// Its children's news: ends, stops, continuations.
     pub children_changed: WaitQueue,
     /// Its own threads' ends, for the one that waits for the others (execve).
@@ -101,6 +103,7 @@ impl Process {
             signals: parts.signals,
             threads: Lock::new(Rank::Process, Vec::new()),
             times: Times::default(),
+            timers: Timers::new()?,
             children_changed: WaitQueue::new(),
             threads_changed: WaitQueue::new(),
             borrows_address_space: AtomicBool::new(false),
@@ -230,6 +233,17 @@ impl Process {
             return left;
         }
         threads.len()
+    }
+}
+
+impl Process {
+    /// User and system time of its threads in ns, those that ended included.
+    pub fn run_times(&self) -> (u64, u64) {
+        let ended = (self.times.ended_user.load(Relaxed), self.times.ended_system.load(Relaxed));
+        self.threads().iter().fold(ended, |(user, system), thread| {
+            let (own_user, own_system) = super::scheduler::split_run_time(thread);
+            (user.wrapping_add(own_user), system.wrapping_add(own_system))
+        })
     }
 }
 

@@ -13,7 +13,7 @@
 
 use super::ready_queue::ReadyQueue;
 use super::switch;
-use super::thread::Thread;
+use super::thread::{Thread, Work};
 use crate::cpu::per_cpu;
 use crate::interrupts::clock;
 use crate::lock::{InterruptsOff, IrqLock, Rank};
@@ -219,6 +219,7 @@ pub fn tick(from_user: bool) {
     let counter = if from_user { &current.schedule.user_ticks } else { &current.schedule.system_ticks };
     counter.store(counter.load(Relaxed).wrapping_add(1), Relaxed);
     charge(&current);
+    current.add_work(Work::CPU_TIMERS);
     if current.schedule.quantum_left_ns.load(Relaxed) <= 0 {
         per_cpu::set_need_reschedule(true);
     }

@@ -96,6 +96,8 @@ bitflags! {
         const STOP = 1 << 3;
         /// A signal mask is to be put back after the handler has been set up (sigsuspend, ppoll).
         const RESTORE_MASK = 1 << 4;
+        /// A tick has gone by: timers of CPU time may be due.
+        const CPU_TIMERS = 1 << 5;
     }
 }
 

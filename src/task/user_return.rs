@@ -2,7 +2,7 @@
 //! let go of the image that execve replaced, take signals.
 
 use super::thread::Work;
-use super::{exit, scheduler, signal};
+use super::{alarm, exit, scheduler, signal};
 use crate::cpu::per_cpu;
 use crate::interrupts::InterruptFrame;
 use x86_64::instructions::interrupts;
@@ -28,10 +28,13 @@ extern "C" fn work_before_return(frame: *mut InterruptFrame) {
     if work.contains(Work::END) {
         exit::end_thread();
     }
+    if work.contains(Work::CPU_TIMERS) {
+        alarm::check_cpu_timers(&current);
+    }
     if per_cpu::need_reschedule() {
         scheduler::schedule();
     }
-    if work.intersects(Work::SIGNAL | Work::STOP | Work::RESTORE_MASK) {
+    if current.work().intersects(Work::SIGNAL | Work::STOP | Work::RESTORE_MASK) {
         // SAFETY: the frame is the current thread's own, at the top of its kernel stack, and nobody else looks at it.
         signal::handle_pending(&current, unsafe { &mut *frame });
     }

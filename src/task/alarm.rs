@@ -1,0 +1,216 @@
+//! Interval timers: SIGALRM by the clock, SIGVTALRM and SIGPROF by the CPU time that a process has used, and RLIMIT_CPU
+//! (setitimer(2)).
+//!
+//! Sending a signal takes locks that an interrupt handler must not take, so a tick sends none. Those of the clock are sent
+//! by a kernel thread that sleeps until the earliest is due; those of CPU time by the running thread itself, which a tick
+//! makes look ([`Work::CPU_TIMERS`]) when it returns to user mode.
+
+use super::deadlines::{Deadlines, HasDeadline, Position};
+use super::kernel_thread;
+use super::limits::Resource;
+use super::process::Process;
+use super::signal::{self, Info, Signal};
+use super::thread::{Thread, Work};
+use super::wait_queue::{Limits, WaitQueue};
+use crate::errno::Errno;
+use crate::interrupts::clock;
+use crate::lock::{IrqLock, Lock, Rank};
+use alloc::sync::Arc;
+
+const NS_PER_SECOND: u64 = 1_000_000_000;
+
+/// What setitimer sets, in ns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Setting {
+    /// 0: doesn't come again.
+    pub interval_ns: u64,
+    /// Until the next one; 0: not set.
+    pub left_ns: u64,
+}
+
+/// Which time a timer counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timer {
+    Real,
+    Virtual,
+    Profiling,
+}
+
+/// A process's timers.
+pub struct Timers {
+    real: Lock<RealTimer>,
+    position: Position,
+    /// Virtual and profiling: intervals, and the CPU time at which each is due (0: not set).
+    cpu: Lock<[CpuTimer; 2]>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct RealTimer {
+    interval_ns: u64,
+    due_ns: u64,
+}
+
+#[derive(Clone, Copy, Default)]
+struct CpuTimer {
+    interval_ns: u64,
+    due_ns: u64,
+}
+
+static DUE: IrqLock<Deadlines<Process>> = IrqLock::new(Rank::Timers, Deadlines::new());
+static CHANGED: WaitQueue = WaitQueue::new();
+
+impl HasDeadline for Process {
+    fn position(&self) -> &Position {
+        &self.timers.position
+    }
+}
+
+impl Timers {
+    /// ENOMEM where there is no room for another deadline. The room is given back by [`forget`].
+    pub fn new() -> Result<Self, Errno> {
+        DUE.lock().make_room()?;
+        Ok(Self {
+            real: Lock::new(Rank::Thread, RealTimer::default()),
+            position: Position::new(),
+            cpu: Lock::new(Rank::Thread, [CpuTimer::default(); 2]),
+        })
+    }
+}
+
+impl Drop for Timers {
+    fn drop(&mut self) {
+        DUE.lock().give_room_back();
+    }
+}
+
+/// Starts the thread that sends SIGALRM. Once.
+pub fn init() -> Result<(), Errno> {
+    kernel_thread::spawn("alarms", send_alarms, 0).map(|_| ())
+}
+
+/// A process ends: nothing is due for it any more.
+pub fn forget(process: &Process) {
+    DUE.lock().cancel(process);
+}
+
+/// What is set now.
+pub fn get(process: &Process, timer: Timer) -> Setting {
+    match timer {
+        Timer::Real => {
+            let RealTimer { interval_ns, due_ns } = *process.timers.real.lock();
+            Setting { interval_ns, left_ns: left(due_ns, clock::now_ns()) }
+        }
+        Timer::Virtual | Timer::Profiling => {
+            let used_ns = used(process, timer);
+            let CpuTimer { interval_ns, due_ns } = process.timers.cpu.lock()[cpu_index(timer)];
+            Setting { interval_ns, left_ns: left(due_ns, used_ns) }
+        }
+    }
+}
+
+/// Sets a timer; returns what was set before.
+pub fn set(process: &Arc<Process>, timer: Timer, new: Setting) -> Setting {
+    let old = get(process, timer);
+    match timer {
+        Timer::Real => {
+            let due_ns = if new.left_ns == 0 { 0 } else { clock::now_ns().saturating_add(new.left_ns) };
+            *process.timers.real.lock() = RealTimer { interval_ns: new.interval_ns, due_ns };
+            let mut due = DUE.lock();
+            due.cancel(process);
+            if due_ns != 0 {
+                due.set(process.clone(), due_ns);
+            }
+            drop(due);
+            CHANGED.wake_all();
+        }
+        Timer::Virtual | Timer::Profiling => {
+            let due_ns = if new.left_ns == 0 { 0 } else { used(process, timer).saturating_add(new.left_ns) };
+            process.timers.cpu.lock()[cpu_index(timer)] = CpuTimer { interval_ns: new.interval_ns, due_ns };
+        }
+    }
+    old
+}
+
+/// By the running thread on its way back to user mode, once a tick: timers of CPU time, and RLIMIT_CPU.
+pub fn check_cpu_timers(thread: &Thread) {
+    thread.remove_work(Work::CPU_TIMERS);
+    let process = &thread.process;
+    for (timer, signal) in [(Timer::Virtual, Signal::VTALRM), (Timer::Profiling, Signal::PROF)] {
+        let used_ns = used(process, timer);
+        let is_due = {
+            let mut timers = process.timers.cpu.lock();
+            let state = &mut timers[cpu_index(timer)];
+            let is_due = state.due_ns != 0 && used_ns >= state.due_ns;
+            if is_due {
+                state.due_ns = if state.interval_ns == 0 { 0 } else { used_ns.saturating_add(state.interval_ns) };
+            }
+            is_due
+        };
+        if is_due {
+            send(process, signal);
+        }
+    }
+    check_limit(process);
+}
+
+/// RLIMIT_CPU: SIGXCPU each second past the soft limit, SIGKILL at the hard one.
+fn check_limit(process: &Process) {
+    let limit = process.limits.lock().get(Resource::CpuSeconds);
+    let used_ns = used(process, Timer::Profiling);
+    if used_ns >= limit.hard.saturating_mul(NS_PER_SECOND) {
+        send(process, Signal::KILL);
+    } else if used_ns >= limit.soft.saturating_mul(NS_PER_SECOND) {
+        process.limits.lock().set(
+            Resource::CpuSeconds,
+            super::limits::Limit { soft: limit.soft.saturating_add(1), hard: limit.hard },
+        );
+        send(process, Signal::XCPU);
+    }
+}
+
+fn send(process: &Process, signal: Signal) {
+    // A standard signal is never refused.
+    let _ = signal::send_to_process(process, Info::from_kernel(signal));
+}
+
+extern "C" fn send_alarms(_: usize) {
+    loop {
+        let now_ns = clock::now_ns();
+        let due = DUE.lock().pop_due(now_ns);
+        if let Some(process) = due {
+            set_next(&process, now_ns);
+            send(&process, Signal::ALRM);
+            continue;
+        }
+        let earliest = DUE.lock().earliest();
+        let limits = Limits { deadline_ns: earliest, ..Limits::NONE };
+        // Ends by the clock, or by a change; either way it looks again.
+        let _ = CHANGED.wait_until(limits, || (DUE.lock().earliest() != earliest).then_some(()));
+    }
+}
+
+fn set_next(process: &Arc<Process>, now_ns: u64) {
+    let next_ns = {
+        let mut real = process.timers.real.lock();
+        real.due_ns = if real.interval_ns == 0 { 0 } else { now_ns.saturating_add(real.interval_ns) };
+        real.due_ns
+    };
+    if next_ns != 0 {
+        DUE.lock().set(process.clone(), next_ns);
+    }
+}
+
+fn left(due_ns: u64, now_ns: u64) -> u64 {
+    // A timer that is set never shows 0, which would mean that it isn't.
+    if due_ns == 0 { 0 } else { due_ns.saturating_sub(now_ns).max(1000) }
+}
+
+fn cpu_index(timer: Timer) -> usize {
+    usize::from(timer == Timer::Profiling)
+}
+
+/// The CPU time that a timer counts.
+fn used(process: &Process, timer: Timer) -> u64 {
+    let (user_ns, system_ns) = process.run_times();
+    if timer == Timer::Virtual { user_ns } else { user_ns.saturating_add(system_ns) }
+}
