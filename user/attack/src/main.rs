@@ -1,1 +1,70 @@
-fn main() {}
+//! Tries to bring the kernel down, in the manner of xv6's usertests. Whatever these programs do, the kernel must go on, answer
+//! with an errno or kill the guilty, and give everything back.
+//!
+//! - `attack FAMILY…`, `attack all`: cases, a line each. They end with the same text on Linux as on Keel.
+//! - `attack fuzz SEED CALLS PROCESSES`: random system calls with hostile arguments.
+//! - `attack fork-bomb`, `attack memory-bomb`: without any limit. Not for a machine that is needed.
+//! - `attack --exact …`: each case twice, and the second time no free memory may be lost. On Linux, where other processes
+//!   run, that says nothing.
+
+// `sys!` is the cases' word for a system call: its safety is argued once, where it is made.
+#![allow(clippy::macro_metavars_in_unsafe)]
+
+mod bombs;
+mod exhaustion;
+mod fuzz;
+mod numbers;
+mod pointers;
+mod races;
+
+use conformance::harness::Family;
+
+const FAMILIES: &[Family] =
+    &[("pointers", pointers::CASES), ("exhaustion", exhaustion::CASES), ("races", races::CASES)];
+
+fn main() {
+    let words: Vec<String> = std::env::args_os().skip(1).map(|text| text.to_string_lossy().into_owned()).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["fuzz", seed, calls, processes] => match (seed.parse(), calls.parse(), processes.parse()) {
+            (Ok(seed), Ok(calls), Ok(processes)) => std::process::exit(fuzz::run(seed, calls, processes)),
+            _ => println!("usage: attack fuzz SEED CALLS PROCESSES"),
+        },
+        ["fork-bomb"] => bombs::fork_bomb(),
+        ["memory-bomb"] => bombs::memory_bomb(),
+        ["--exact", family] => std::process::exit(exactly(family)),
+        _ => conformance::harness::main("attack", FAMILIES),
+    }
+}
+
+/// Free memory in bytes, as the kernel counts it.
+fn free_memory() -> u64 {
+    // SAFETY: sysinfo is plain integers, for which zeros are valid; the kernel fills one.
+    unsafe {
+        let mut information: libc::sysinfo = std::mem::zeroed();
+        libc::sysinfo(&mut information);
+        information.freeram * u64::from(information.mem_unit)
+    }
+}
+
+/// Runs each case of a family once, so that the kernel's caches fill, and again; then no free memory may be missing.
+fn exactly(family: &str) -> i32 {
+    let mut lost = 0;
+    for (_, cases) in FAMILIES.iter().filter(|(name, _)| *name == family || family == "all") {
+        for case in *cases {
+            conformance::support::ending(conformance::support::fork(|| {
+                drop((case.ask)());
+                0
+            }));
+            let before = free_memory();
+            conformance::support::ending(conformance::support::fork(|| {
+                drop((case.ask)());
+                0
+            }));
+            let after = free_memory();
+            println!("{}: {} bytes fewer are free", case.name, before.saturating_sub(after));
+            lost += i32::from(after < before);
+        }
+    }
+    i32::from(lost > 0)
+}
