@@ -5,7 +5,7 @@
 #[cfg(target_os = "none")]
 mod kernel {
     use keel::boot::{self, BootInformation};
-    use keel::drivers::{acpi, console, rtc};
+    use keel::drivers::{acpi, console, rtc, terminal};
     use keel::{cpu, interrupts, log, memory, symbols, syscall, task, trace};
 
     /// Entered once, by asm/boot.asm, on the boot stack with interrupts off.
@@ -32,6 +32,7 @@ mod kernel {
         console::start_input();
         interrupts::enable();
         task::kernel_thread::init().expect("there is memory for the first thread");
+        terminal::initialise().expect("there is memory for the terminals");
         syscall::init();
         start_first_work(boot);
         task::kernel_thread::idle()

@@ -303,6 +303,11 @@ pub fn take_input(terminal: Terminal, buffer: &mut [u8]) -> usize {
     taken
 }
 
+/// Whether [`take_input`] would find something.
+pub fn has_input(terminal: Terminal) -> bool {
+    INPUT[terminal as usize].lock().length > 0
+}
+
 /// A ring of bytes. `start` is where the oldest lies; `length` of them are in use.
 struct Queue {
     bytes: [u8; QUEUE_BYTES],
@@ -333,8 +338,20 @@ impl Queue {
     }
 }
 
-/// Begins to take what is typed, on the keyboard and on the serial line, as far as there are such.
+/// Begins to take what is typed, on the keyboard and on the serial line, as far as there are such. Consoles that were asked
+/// for and aren't there are left out.
 pub fn start_input() {
+    let missing = match (serial::is_present(), OUTPUT.lock().is_some()) {
+        (false, true) => Some(Terminal::Serial),
+        (true, false) => Some(Terminal::Screen),
+        // With neither nothing is gained by choosing.
+        _ => None,
+    };
+    if let Some(missing) = missing {
+        let there = if missing == Terminal::Serial { Terminal::Screen } else { Terminal::Serial };
+        SELECTED.store(there.bit(), Relaxed);
+        PRIMARY.store(there as u8, Relaxed);
+    }
     if keyboard::initialise() {
         interrupts::register_irq(keyboard::IRQ, |_| keyboard::handle_interrupt());
     }

@@ -1,5 +1,6 @@
 //! Device files: numbers, and the drivers behind them.
 
+use super::open_flags::OpenFlags;
 use super::transfer::{Sink, Source};
 use super::waiting::{Events, PollTable};
 use crate::errno::Errno;
@@ -39,7 +40,7 @@ pub struct Request {
 /// A driver for character devices.
 pub trait Device: Send + Sync {
     /// Called when a program opens the device file; `number` tells which of the driver's devices.
-    fn open(&self, _number: DeviceNumber) -> Result<(), Errno> {
+    fn open(&self, _number: DeviceNumber, _flags: OpenFlags) -> Result<(), Errno> {
         Ok(())
     }
 

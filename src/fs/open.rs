@@ -68,7 +68,7 @@ fn finish(context: &Context<'_>, location: Location, flags: OpenFlags, truncates
         only_truncating => truncating = only_truncating,
     }
     if let Body::Device(number) = &inode.body {
-        super::device::find(*number)?.open(*number)?;
+        super::device::find(*number)?.open(*number, flags)?;
     }
     if truncates {
         let rules = WriteRules { keeps_set_id_bits: context.credentials.overrides_permissions(), size_limit: u64::MAX };

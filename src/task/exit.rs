@@ -9,6 +9,7 @@ use super::scheduler::{self, State};
 use super::thread::{Thread, Work};
 use super::wait_queue::Limits;
 use super::{alarm, current, signal};
+use crate::drivers::terminal;
 use crate::errno::Errno;
 use crate::memory::user_access::{self, UserAddress};
 use alloc::sync::Arc;
@@ -98,6 +99,7 @@ fn end_last_thread(process: &Arc<Process>) {
     if process.pid == INIT_PID {
         super::init::ended(status);
     }
+    terminal::leader_ended(process.pid);
     let parent = {
         let mut tasks = tasks();
         let heir_has_news = tasks.family.end(process.pid, status, INIT_PID);

@@ -189,6 +189,15 @@ impl Termios {
         self.local = flags.bits();
     }
 
+    /// Bits per second, out of CBAUD (asm-generic/termbits.h).
+    pub fn speed(&self) -> u32 {
+        const SLOW: [u32; 16] = [0, 50, 75, 110, 134, 150, 200, 300, 600, 1200, 1800, 2400, 4800, 9600, 19200, 38400];
+        const FAST: [u32; 6] = [0, 57_600, 115_200, 230_400, 460_800, 500_000];
+        let index = (self.control & 0o17) as usize;
+        let table = if self.control & 0o10000 != 0 { &FAST[..] } else { &SLOW[..] };
+        table.get(index).copied().unwrap_or(0)
+    }
+
     /// One of the control characters.
     pub fn character(&self, which: ControlCharacter) -> u8 {
         self.control_characters[which as usize]

@@ -4,6 +4,11 @@ use super::{BUFFER_BYTES, END_OF_FILE_MARK, LineDiscipline, Progress, Read};
 use crate::drivers::terminal::termios::{ControlCharacter, LocalFlags};
 
 impl LineDiscipline {
+    /// Whether there is anything to go on with for a read that waits.
+    pub fn has_input(&self) -> bool {
+        if self.local(LocalFlags::ICANON) { self.complete != self.tail } else { self.held() > 0 }
+    }
+
     /// Whether a read would return something at once: for poll(2).
     pub fn is_readable(&self) -> bool {
         if self.local(LocalFlags::ICANON) {
