@@ -35,6 +35,7 @@ mod kernel {
         terminal::initialise().expect("there is memory for the terminals");
         syscall::init();
         start_first_work(boot);
+        terminal::serve_typing().expect("there is memory for a thread");
         task::kernel_thread::idle()
     }
 

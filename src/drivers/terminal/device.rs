@@ -66,7 +66,7 @@ pub(super) static TTYS: [&Tty; 2] = [&SCREEN_TTY, &SERIAL_TTY];
 /// Where the input thread waits.
 static TYPED: WaitQueue = WaitQueue::new();
 
-/// Makes the terminals' files work. Once threads can be made.
+/// Makes the terminals' files work, but for what is typed.
 pub fn initialise() -> Result<(), Errno> {
     SCREEN_TTY.lock().window = console::size(console::Terminal::Screen).map_or(SERIAL_SIZE, |(columns, rows)| {
         WindowSize { rows: rows as u16, columns: columns as u16, ..WindowSize::default() }
@@ -75,7 +75,11 @@ pub fn initialise() -> Result<(), Errno> {
     if serial::is_present() {
         device::register(TERMINAL_MAJOR, SERIAL.minor()..SERIAL.minor() + 1, &Terminals)?;
     }
-    device::register(AUXILIARY_MAJOR, CONTROLLING.minor()..CONSOLE.minor() + 1, &Terminals)?;
+    device::register(AUXILIARY_MAJOR, CONTROLLING.minor()..CONSOLE.minor() + 1, &Terminals)
+}
+
+/// Starts the thread that processes what is typed. After the first process, which must be the first to get an id.
+pub fn serve_typing() -> Result<(), Errno> {
     kernel_thread::spawn("terminals", process_typing, 0)?;
     console::set_input_hook(|_| TYPED.wake_all());
     Ok(())

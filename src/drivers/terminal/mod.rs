@@ -16,4 +16,7 @@ pub mod device;
 mod job_control;
 
 #[cfg(target_os = "none")]
-pub use {device::initialise, job_control::leader_ended};
+pub use {
+    device::{initialise, serve_typing},
+    job_control::leader_ended,
+};
