@@ -71,7 +71,7 @@ mod machine {
         fn try_add(&mut self, queue: &'a WaitQueue) -> Result<(), Errno> {
             self.places.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
             self.nodes.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-            let mut node = Box::into_pin(Box::try_new(Node::new()).map_err(|_| Errno::ENOMEM)?);
+            let mut node = Box::into_pin(Box::try_new(Node::default()).map_err(|_| Errno::ENOMEM)?);
             // SAFETY: the node stays where it is, in its box, and the box is dropped after the place (by the order of
             // the fields); so the place may treat it as borrowed for as long as it lives.
             let borrowed: Pin<&'a mut Node> = unsafe { core::mem::transmute(node.as_mut()) };

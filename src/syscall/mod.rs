@@ -99,6 +99,7 @@ pub fn name(number: u64) -> Option<&'static str> {
 
 impl Registers {
     #[inline(always)]
+    #[expect(clippy::indexing_slicing, reason = "the table's macro counts up to six")]
     const fn get(&self, index: usize) -> u64 {
         self.0[index]
     }

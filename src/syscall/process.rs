@@ -83,7 +83,7 @@ pub fn wait4(thread: &Thread, pid: i32, status: UserAddress, options: u32, usage
     }
     let whom = match pid {
         i32::MIN => return Err(Errno::ESRCH),
-        ..-1 => Whom::Group(pid.unsigned_abs()),
+        -0x7fff_ffff..-1 => Whom::Group(pid.unsigned_abs()),
         -1 => Whom::Any,
         0 => Whom::Group(process::tasks().family.get(thread.process.pid).map_or(0, |member| member.group)),
         1.. => Whom::Process(pid.unsigned_abs()),

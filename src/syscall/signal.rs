@@ -183,7 +183,7 @@ pub fn kill(thread: &Thread, pid: i32, number: u32) -> Result<(), Errno> {
         }
         -1 => kill_all(thread, info, |_, pid| pid != INIT_PID && pid != thread.process.pid),
         i32::MIN => Err(Errno::ESRCH),
-        ..-1 => kill_all(thread, info, |group, _| group == pid.unsigned_abs()),
+        -0x7fff_ffff..-1 => kill_all(thread, info, |group, _| group == pid.unsigned_abs()),
     }
 }
 

@@ -62,19 +62,16 @@ struct Name {
 
 impl Name {
     const fn new(text: &str) -> Self {
-        let mut name = Self { bytes: [0; HOST_NAME_MAX], length: text.len() };
-        let mut index = 0;
-        while index < text.len() {
-            name.bytes[index] = text.as_bytes()[index];
-            index += 1;
-        }
-        name
+        let mut bytes = [0; HOST_NAME_MAX];
+        let (start, _) = bytes.split_at_mut(text.len());
+        start.copy_from_slice(text.as_bytes());
+        Self { bytes, length: text.len() }
     }
 }
 
 /// For /proc/sys/kernel/hostname.
 pub fn host_name() -> arrayvec::ArrayVec<u8, HOST_NAME_MAX> {
-    let name = NAMES.lock()[0];
+    let [name, _] = *NAMES.lock();
     name.bytes.iter().copied().take(name.length).collect()
 }
 

@@ -5,6 +5,8 @@
 //! by a kernel thread that sleeps until the earliest is due; those of CPU time by the running thread itself, which a tick
 //! makes look ([`Work::CPU_TIMERS`]) when it returns to user mode.
 
+#![expect(clippy::indexing_slicing, reason = "there are two timers of CPU time, and two indices")]
+
 use super::deadlines::{Deadlines, HasDeadline, Position};
 use super::kernel_thread;
 use super::limits::Resource;

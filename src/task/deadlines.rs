@@ -3,6 +3,8 @@
 //! Adding, cancelling and expiring take logarithmic time; asking whether anything is due, which each tick does, takes one
 //! comparison. Room is made when a timer is created ([`Deadlines::make_room`]), so that setting one cannot fail.
 
+#![expect(clippy::indexing_slicing, reason = "positions are the heap's own, checked when they come from outside")]
+
 use crate::errno::Errno;
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -75,7 +75,8 @@ fn leave_for_good() -> ! {
         thread.ended.wake_all();
         scheduler::schedule();
     }
-    unreachable!("a thread that ended got the CPU")
+    // Nobody gives the CPU to a thread that ended.
+    crate::drivers::power::halt("a thread that ended got the CPU")
 }
 
 /// What a program asked for with set_tid_address (pthread_join waits for it), and what robust futexes promise.

@@ -4,6 +4,8 @@
 //! Waiters stand in a fixed table of queues, chosen by the futex's key. A waiter looks at the word when it already stands
 //! in its queue: a wake-up that comes after the word has changed finds it there, so none is lost.
 
+#![expect(clippy::indexing_slicing, reason = "the index is taken modulo the table's length")]
+
 use super::thread::Thread;
 use super::wait_queue::{Limits, Node, WaitQueue, prepare_to_wait, wait_prepared};
 use super::current;

@@ -1,5 +1,7 @@
 //! Resource limits (getrlimit(2)): how much of everything a process may use.
 
+#![expect(clippy::indexing_slicing, reason = "a Resource is an index into its own table")]
+
 use crate::memory;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 

@@ -8,6 +8,8 @@
 //! The lists run through the threads themselves ([`Link`]), so that making a thread ready never allocates. The queue owns
 //! one counted reference to each thread in it.
 
+#![expect(clippy::indexing_slicing, reason = "sets and levels are bounded where they are stored")]
+
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
 use core::ptr;

@@ -11,6 +11,8 @@
 //! A thread's own reference lies in one of four places, and moves by value: with its CPU (it runs), in the ready queue, in
 //! its own `parked` slot (it waits), in the CPU's `ended` slot (until the next thread has its stack).
 
+#![expect(clippy::indexing_slicing, reason = "a running CPU's index is below the number of CPUs")]
+
 use super::ready_queue::ReadyQueue;
 use super::switch;
 use super::thread::{Thread, Work};
@@ -112,7 +114,7 @@ pub fn schedule() {
     let next = match next.or_else(|| cpu.idle.get().cloned()) {
         Some(next) => next,
         // Before there is an idle thread, the only thread goes on.
-        None => return leaving.into_iter().for_each(|thread| core::mem::forget(thread)),
+        None => return leaving.into_iter().for_each(core::mem::forget),
     };
     let previous_raw = super::current_raw();
     if let Some(thread) = leaving {

@@ -82,7 +82,7 @@ impl WaitQueue {
         if let Some(value) = condition() {
             return Ok(value);
         }
-        let node = pin!(Node::new());
+        let node = pin!(Node::default());
         let place = self.join(node);
         loop {
             place.prepare(limits);
@@ -187,11 +187,13 @@ impl Default for WaitQueue {
     }
 }
 
-impl Node {
-    pub fn new() -> Self {
+impl Default for Node {
+    fn default() -> Self {
         Self::with_key(0, 0)
     }
+}
 
+impl Node {
     pub fn with_key(key: u64, bits: u32) -> Self {
         Self {
             next: ptr::null_mut(),

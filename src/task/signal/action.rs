@@ -1,5 +1,7 @@
 //! What a process does about each signal (sigaction(2)).
 
+#![expect(clippy::indexing_slicing, reason = "a Signal's index is below 64")]
+
 use super::numbers::{DefaultAction, Signal, SignalSet};
 use bitflags::bitflags;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
