@@ -45,6 +45,10 @@ impl PageSource for File {
         page(self.inode(), index)
     }
 
+    fn identity(&self) -> usize {
+        core::ptr::from_ref(self.inode()).addr()
+    }
+
     fn device_and_inode(&self) -> (u64, u64) {
         (self.inode().file_system.device, self.inode().number)
     }

@@ -109,6 +109,8 @@ kernel_test! {
         assert_eq!(probe::execute(nothing as *const () as u64), Ok(()));
         assert_eq!(probe::write(nothing as *const () as u64), Err(PRESENT | WRITE));
         assert_eq!(probe::write(CONSTANT.as_ptr() as u64), Err(PRESENT | WRITE));
+        let (_, physical) = kernel_map::translate(nothing as *const () as u64).expect("it runs");
+        assert_eq!(probe::write(direct_map::pointer(physical) as u64), Err(PRESENT | WRITE), "by its other address");
         assert_eq!(probe::write(data.as_ptr() as u64), Ok(()));
         let expected = if features().nx { Err(PRESENT | FETCH) } else { Ok(()) };
         assert_eq!(probe::execute(data.as_ptr() as u64), expected);

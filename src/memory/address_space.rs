@@ -367,13 +367,59 @@ impl AddressSpace {
     pub fn shared_key(&self, address: u64) -> Option<(usize, u64)> {
         let area = self.areas.find(address).filter(|area| area.mapping.is_shared())?;
         let Backing::Object { object, offset } = &area.mapping.backing else { return None };
-        Some((alloc::sync::Arc::as_ptr(object).cast::<()>().addr(), offset + (address - area.start)))
+        Some((object.identity(), offset.wrapping_add(address - area.start)))
     }
 
     /// Whether the page at an address is present (mincore(2)); None where there is no area.
     pub fn is_resident(&self, address: u64) -> Option<bool> {
         self.areas.find(address)?;
         Some(self.table.slot(address).is_some_and(|slot| !slot.get().is_empty()))
+    }
+}
+
+/// For the test that a failed execve leaves no trace.
+#[cfg(any(test, feature = "kernel-tests"))]
+impl AddressSpace {
+    /// A number that depends on all areas, limits, and contents of present pages (FNV-1a).
+    pub fn digest(&self) -> u64 {
+        let mut digest = Digest(0xcbf2_9ce4_8422_2325);
+        let Limits { address_space, data, stack } = self.limits;
+        for value in [address_space, data, stack, self.mmap_top, self.heap.start, self.heap.end] {
+            digest.add(value);
+        }
+        let layout = &self.layout;
+        for range in [&layout.text, &layout.data, &layout.arguments, &layout.environment] {
+            digest.add(range.start);
+            digest.add(range.end);
+        }
+        digest.add(layout.stack_start);
+        for area in self.areas.iter() {
+            let mapping = &area.mapping;
+            let rights = [mapping.protection.bits(), mapping.max_protection.bits(), mapping.flags.bits(), 0];
+            let object = area.page_in_object(area.start).map_or((0, 0), |(object, index)| (object.identity(), index));
+            for value in [area.start, area.end, u32::from_le_bytes(rights).into(), object.0 as u64, object.1] {
+                digest.add(value);
+            }
+        }
+        self.table.for_each_page(0..USER_END, |address, slot| {
+            digest.add(address);
+            let page: *const u64 = super::direct_map::frame_pointer(slot.get().frame()).cast();
+            for index in 0..PAGE as usize / size_of::<u64>() {
+                // SAFETY: within a frame that this address space holds; programs may write to it, so it is read as volatile.
+                digest.add(unsafe { page.add(index).read_volatile() });
+            }
+        });
+        digest.0
+    }
+}
+
+#[cfg(any(test, feature = "kernel-tests"))]
+struct Digest(u64);
+
+#[cfg(any(test, feature = "kernel-tests"))]
+impl Digest {
+    fn add(&mut self, value: u64) {
+        self.0 = (self.0 ^ value).wrapping_mul(0x0000_0100_0000_01b3);
     }
 }
 

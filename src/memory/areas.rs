@@ -51,6 +51,11 @@ pub trait PageSource: Send + Sync {
     /// hole. Past the end: EFAULT, which becomes SIGBUS. ENOMEM where there is no memory.
     fn page(&self, index: u64, for_write: bool) -> Result<PageRef, Errno>;
 
+    /// What the same object has in every process, however it was opened: for futexes in shared memory.
+    fn identity(&self) -> usize {
+        core::ptr::from_ref(self).addr()
+    }
+
     /// Device and inode number, for /proc/PID/maps.
     fn device_and_inode(&self) -> (u64, u64) {
         (0, 0)

@@ -107,7 +107,7 @@ struct Allocator {
     orders_present: u32,
     total: usize,
     free: usize,
-    /// Frames that only the kernel may take, so that user memory can't starve it.
+    /// Frames that only the kernel's small objects and tables may take: what programs ask for can't starve them.
     kernel_reserve: usize,
 }
 
@@ -189,13 +189,25 @@ pub fn trim() {
     }
 }
 
-/// A frame for user memory: refused while the kernel can still get one.
+/// A frame for what a program asked for (memory, file contents, a stack): refused while the kernel can still get one.
 #[inline]
 pub fn allocate_for_user() -> Result<PhysFrame, Errno> {
     table().allocate(Purpose::User)
 }
 
-/// A run of 2^`order` frames, aligned to its size, with one reference for the whole run (on its first frame).
+/// One frame full of zeros, on the terms of [`allocate_for_user`].
+#[inline]
+pub fn allocate_zeroed_for_user() -> Result<PhysFrame, Errno> {
+    if let Some(frame) = take_kept(Kept::Zeroed)? {
+        return Ok(frame);
+    }
+    let frame = allocate_for_user()?;
+    zero(frame);
+    Ok(frame)
+}
+
+/// A run of 2^`order` frames, aligned to its size, with one reference for the whole run (on its first frame). On the terms of
+/// [`allocate_for_user`].
 pub fn allocate_run(order: u8) -> Result<PhysFrame, Errno> {
     table().allocate_run(order)
 }
@@ -391,6 +403,9 @@ impl FrameTable {
         }
         let entries = self.entries();
         let mut allocator = self.allocator.lock();
+        if allocator.free <= allocator.kernel_reserve + (1 << order) {
+            return Err(Errno::ENOMEM);
+        }
         let mut taken = allocator.take_run(entries, order);
         if taken.is_none() {
             // The frames on the stack may be what keeps runs apart.
@@ -622,12 +637,15 @@ impl Allocator {
 pub struct PageRef(PhysFrame);
 
 impl PageRef {
+    /// On the terms of [`allocate_for_user`], as all pages that programs fill.
     pub fn new() -> Result<Self, Errno> {
-        allocate().map(Self)
+        allocate_for_user().map(Self)
     }
 
     pub fn new_zeroed() -> Result<Self, Errno> {
-        allocate_zeroed().map(Self)
+        let page = Self::new()?;
+        zero(page.0);
+        Ok(page)
     }
 
     /// The page of zeros that all share: to be read only. Past two thousand million holders, which could overflow the count,

@@ -145,7 +145,7 @@ unsafe impl GlobalAlloc for KernelHeap {
 
 impl KernelHeap {
     fn allocate_run(&self, order: u8) -> Option<NonNull<u8>> {
-        let frame = if order == 0 { frames::allocate() } else { frames::allocate_run(order) };
+        let frame = if order == 0 { frames::allocate_for_user() } else { frames::allocate_run(order) };
         let block = super::direct_map::frame_pointer(frame.ok()?);
         self.run_frames.fetch_add(1 << order, Relaxed);
         NonNull::new(block)
@@ -184,7 +184,7 @@ impl Window {
         }
         let start = self.end;
         while self.end < start + wanted as u64 {
-            let Ok(frame) = frames::allocate() else { break };
+            let Ok(frame) = frames::allocate_for_user() else { break };
             if kernel_map::map_page(self.end, frame, Caching::WriteBack).is_err() {
                 frames::release(frame);
                 break;

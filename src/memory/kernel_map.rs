@@ -42,8 +42,10 @@ const FIRST_KERNEL_ENTRY: usize = 256;
 /// The boot page tables map the first 4 GiB: the first tables must lie there to be written.
 const BOOT_MAPPED_END: u64 = 4 << 30;
 /// Below this address only 4 KiB pages are used: the fixed MTRRs give the first MiB several memory types, and a large page
-/// over different types is undefined (SDM 3A §12.11.9).
-const SMALL_PAGES_END: u64 = 2 << 20;
+/// over different types is undefined (SDM 3A §12.11.9). The image needs them too, to be read-only where it is.
+fn small_pages_end() -> u64 {
+    image_range().end.next_multiple_of(2 << 20)
+}
 
 const DATA: Flags = Flags::PRESENT.union(Flags::WRITABLE).union(Flags::GLOBAL).union(Flags::NO_EXECUTE);
 
@@ -110,6 +112,7 @@ pub fn build(information: &BootInformation, free: &mut FreeRanges) {
     }
     builder.map_image();
     builder.map_memory(information);
+    builder.protect_image();
     ROOT.store(builder.root.start_address().as_u64(), Relaxed);
     // SAFETY: the new table maps the running code, the stack and all data at the same addresses as the boot tables.
     unsafe { Cr3::write(builder.root, Cr3Flags::empty()) };
@@ -201,7 +204,8 @@ impl Builder<'_> {
         let regions = information.memory_map.regions().iter().filter(|region| is_memory(region.kind));
         let regions = regions.map(|region| region.range);
         let held = information.held.iter().map(|held| held.range);
-        let mut mapped = 0..SMALL_PAGES_END;
+        let small_pages_end = small_pages_end();
+        let mut mapped = 0..small_pages_end;
         self.map_direct(mapped.clone());
         for range in regions {
             let range = range.start.as_u64() & !(PAGE - 1)..range.end.as_u64().next_multiple_of(PAGE);
@@ -209,11 +213,11 @@ impl Builder<'_> {
             if range.start <= mapped.end {
                 mapped.end = mapped.end.max(range.end);
             } else {
-                self.map_direct(mapped.start.max(SMALL_PAGES_END)..mapped.end);
+                self.map_direct(mapped.start.max(small_pages_end)..mapped.end);
                 mapped = range;
             }
         }
-        self.map_direct(mapped.start.max(SMALL_PAGES_END)..mapped.end);
+        self.map_direct(mapped.start.max(small_pages_end)..mapped.end);
         for range in held {
             let pages = range.start.as_u64() & !(PAGE - 1)..range.end.as_u64().next_multiple_of(PAGE);
             for address in pages.step_by(PAGE_SIZE) {
@@ -224,10 +228,20 @@ impl Builder<'_> {
         }
     }
 
+    /// The direct map shows text and constants as well: read-only, so that no pointer reaches them for writing.
+    fn protect_image(&mut self) {
+        let fixed = address_of!(kernel_text_start) - IMAGE..address_of!(kernel_rodata_end) - IMAGE;
+        for address in fixed.step_by(PAGE_SIZE).map(|physical| direct_map::BASE + physical) {
+            if let Ok(slot) = slot_or_create(self.root, Level::ONE, address, || Err(Errno::ENOMEM)) {
+                slot.set(slot.get().without(Flags::WRITABLE));
+            }
+        }
+    }
+
     fn map_direct(&mut self, physical: Range<u64>) {
         let end = physical.end.min(direct_map::END - direct_map::BASE);
         let largest = match self.one_gib_pages {
-            _ if physical.start < SMALL_PAGES_END => Level::ONE,
+            _ if physical.start < small_pages_end() => Level::ONE,
             true => Level::THREE,
             false => Level::TWO,
         };

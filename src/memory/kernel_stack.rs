@@ -135,7 +135,7 @@ fn top_of(number: u32) -> u64 {
 
 fn map(number: u32) -> Result<(), Errno> {
     for page in (bottom_of(number)..bottom_of(number) + STACK_BYTES).step_by(PAGE_SIZE) {
-        let mapped = frames::allocate().and_then(|frame| {
+        let mapped = frames::allocate_for_user().and_then(|frame| {
             kernel_map::map_page(page, frame, Caching::WriteBack).inspect_err(|_| frames::release(frame))
         });
         if let Err(error) = mapped {

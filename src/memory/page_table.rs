@@ -207,7 +207,7 @@ impl PageTable {
         if let Some(root) = frames::take_kept(Kept::Root)? {
             return Ok(Self { root, tables: 0 });
         }
-        let root = frames::allocate()?;
+        let root = frames::allocate_for_user()?;
         // SAFETY: the frame is ours, and is made a table here before anybody walks it.
         let table = unsafe { Table::in_frame(root) };
         let (user, kernel) = table.slots.split_at(USER_ROOT_ENTRIES);
@@ -267,7 +267,7 @@ impl PageTable {
             let slot = table.slot(level, address);
             let mut entry = slot.get();
             if entry.is_empty() {
-                entry = Entry::new(frames::allocate_zeroed()?, TABLE_FLAGS);
+                entry = Entry::new(frames::allocate_zeroed_for_user()?, TABLE_FLAGS);
                 slot.set(entry);
                 self.tables += 1;
             }

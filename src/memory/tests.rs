@@ -496,6 +496,7 @@ fn does_running_out_of_memory_leave_everything_as_it_was() {
     let mut parent = AddressSpace::new().unwrap();
     let address = parent.map(Placement::Anywhere, 600 * PAGE, Mapping::anonymous(RW)).unwrap();
     parent.populate(address..address + 600 * PAGE).unwrap();
+    frames::trim();
     let mut taken = Vec::new();
     while let Ok(page) = PageRef::new() {
         taken.push(page);
@@ -508,6 +509,30 @@ fn does_running_out_of_memory_leave_everything_as_it_was() {
         taken.pop();
     }
     assert_eq!(parent.resolve_fault(address, Access::Write), Ok(FaultOutcome::MadeWritable));
+    frames::trim();
+    while let Ok(page) = PageRef::new() {
+        taken.push(page);
+    }
     let other = parent.map(Placement::Anywhere, PAGE, Mapping::anonymous(RW)).unwrap();
     assert_eq!(parent.resolve_fault(other, Access::Write), Err(FaultRefusal::OutOfMemory));
+    assert!(frames::allocate().is_ok(), "the kernel's own reserve is left");
+}
+
+#[test]
+fn does_the_digest_see_every_change() {
+    let mut space = AddressSpace::new().unwrap();
+    let address = space.map(Placement::Anywhere, 4 * PAGE, Mapping::anonymous(RW)).unwrap();
+    space.populate(address..address + 4 * PAGE).unwrap();
+    let before = space.digest();
+    assert_eq!(space.clone_for_fork().unwrap().digest(), before);
+    space.write_bytes(address + 3 * PAGE + 4095, &[1]).unwrap();
+    assert_ne!(space.digest(), before);
+    space.write_bytes(address + 3 * PAGE + 4095, &[0]).unwrap();
+    assert_eq!(space.digest(), before);
+    space.protect(address..address + PAGE, Protection::READ).unwrap();
+    assert_ne!(space.digest(), before);
+    space.protect(address..address + PAGE, RW).unwrap();
+    assert_eq!(space.digest(), before);
+    space.unmap(address..address + PAGE).unwrap();
+    assert_ne!(space.digest(), before);
 }
