@@ -155,6 +155,8 @@ mod screen {
             writeln!(output, "last events:")?;
             trace::write_last(output, EVENTS_SHOWN)?;
         }
+        // Once more, since on a small screen the first line is gone by now.
+        writeln!(output, "All this because of: {what}.")?;
         write_outlook(output)
     }
 

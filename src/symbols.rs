@@ -51,7 +51,8 @@ impl<'a> Symbols<'a> {
     fn is_code(&self, symbol: &Symbol) -> bool {
         let is_code = matches!(symbol.st_symtype(), elf::abi::STT_FUNC | elf::abi::STT_NOTYPE);
         // NASM's names for labels within macros tell nobody anything.
-        is_code && !symbol.is_undefined() && self.name(symbol).is_some_and(|name| !name.starts_with("..@"))
+        let has_place = !symbol.is_undefined() && symbol.st_shndx != elf::abi::SHN_ABS;
+        is_code && has_place && self.name(symbol).is_some_and(|name| !name.starts_with("..@"))
     }
 
     fn name(&self, symbol: &Symbol) -> Option<&'a str> {

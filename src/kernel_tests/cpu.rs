@@ -17,17 +17,17 @@ fn refused(exception: Exception, error_code: u64) -> Outcome {
 
 kernel_test! {
     fn exceptions_arrive_with_their_vectors_and_error_codes() {
-        assert_eq!(attempt!("ud2"; 0u64), refused(Exception::InvalidOpcode, 0));
-        assert_eq!(attempt!("int3"; 0u64), refused(Exception::Breakpoint, 0));
+        assert_eq!(attempt!("ud2"; 0), refused(Exception::InvalidOpcode, 0));
+        assert_eq!(attempt!("int3"; 0), refused(Exception::Breakpoint, 0));
         assert_eq!(attempt!("xor edx, edx", "div dl"; 1u64), refused(Exception::DivideError, 0));
         // A selector past the GDT's end names itself in the error code.
-        assert_eq!(attempt!("mov ds, ax"; 0x1230u64), refused(Exception::GeneralProtection, 0x1230));
+        assert_eq!(attempt!("mov ds, ax"; 0x1230), refused(Exception::GeneralProtection, 0x1230));
         assert_eq!(attempt!("mov rax, [rax]"; 1u64 << 63), refused(Exception::GeneralProtection, 0));
-        assert_eq!(attempt!("nop"; 0u64), Outcome::Allowed);
+        assert_eq!(attempt!("nop"; 0), Outcome::Allowed);
     }
 
     fn a_null_pointer_is_not_mapped() {
-        assert_eq!(attempt!("mov rax, [rax]"; 0u64), refused(Exception::PageFault, 0));
+        assert_eq!(attempt!("mov rax, [rax]"; 0), refused(Exception::PageFault, 0));
         assert_eq!(attempt!("mov [rax], rax"; 8u64), refused(Exception::PageFault, page_fault::WRITE));
     }
 

@@ -54,6 +54,7 @@ pub fn places() -> (*mut u64, *mut u64) {
 macro_rules! attempt {
     ($($instruction:literal),+ ; $rax:expr) => {{
         let (continue_at, continue_rsp) = $crate::kernel_tests::probe::places();
+        let rax: u64 = $rax;
         // SAFETY: the instructions are the test's own; a fault goes on behind them with the stack as it was, and all
         // registers that a call may change are given up.
         unsafe {
@@ -63,7 +64,7 @@ macro_rules! attempt {
                 "mov [r9], r8",
                 $($instruction,)+
                 "77:",
-                inout("rax") $rax => _,
+                inout("rax") rax => _,
                 in("r9") continue_at,
                 in("r10") continue_rsp,
                 clobber_abi("sysv64"),
