@@ -88,6 +88,11 @@ impl FileSystem {
             .map_err(|_| Errno::ENOSPC)
     }
 
+    /// Counts a page that a file has had since the start, and that is only now copied from the archive: never refused.
+    pub fn charge_page_of_archive(&self) {
+        self.pages.fetch_add(1, Relaxed);
+    }
+
     pub fn uncharge_pages(&self, count: u64) {
         self.pages.fetch_sub(count, Relaxed);
     }
