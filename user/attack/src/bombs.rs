@@ -1,5 +1,5 @@
-//! What a program can do at its worst, with no limit set. The kernel must keep the rest going: these two end by themselves, or
-//! are killed. Only for a machine that nobody needs.
+//! What a program can do at its worst, with no limit set. The kernel must keep the rest going: these two end by
+//! themselves, or are killed. Only for a machine that nobody needs.
 
 use conformance::support::*;
 use conformance::sys;

@@ -1,9 +1,9 @@
-//! Random system calls with hostile arguments. The same seed gives the same calls, as far as the kernel's answers don't lead
-//! a victim astray.
+//! Random system calls with hostile arguments. The same seed gives the same calls, as far as the kernel's answers don't
+//! lead a victim astray.
 //!
-//! Each process runs victims, one after the other: a victim makes some hundred calls in a folder of its own, and may die of
-//! them. A timer interrupts a victim that waits; one that has turned its timer off is killed. What would end the test, and not
-//! the kernel, is left out: shutting down, mounting, setting the clock, signals to everyone.
+//! Each process runs victims, one after the other: a victim makes some hundred calls in a folder of its own, and may
+//! die of them. A timer interrupts a victim that waits; one that has turned its timer off is killed. What would end the
+//! test, and not the kernel, is left out: shutting down, mounting, setting the clock, signals to everyone.
 
 use conformance::support::*;
 use conformance::sys;
@@ -124,8 +124,9 @@ fn is_keel() -> bool {
     std::fs::read_to_string("/proc/version").is_ok_and(|text| text.to_lowercase().contains("keel"))
 }
 
-/// The calls would ruin a system that somebody needs: as root they change modes and remove devices. So they are made by nobody;
-/// in Keel every second process is root, but locked into the playground. False if it is not certain that this worked.
+/// The calls would ruin a system that somebody needs: as root they change modes and remove devices. So they are made by
+/// nobody; in Keel every second process is root, but locked into the playground. False if it is not certain that this
+/// worked.
 fn give_up_rights(number: u64) -> bool {
     if number % 2 == 1 && is_keel() {
         for (name, minor) in [(c"null", 3), (c"zero", 5), (c"full", 7)] {

@@ -1,11 +1,11 @@
-//! Tries to bring the kernel down, in the manner of xv6's usertests. Whatever these programs do, the kernel must go on, answer
-//! with an errno or kill the guilty, and give everything back.
+//! Tries to bring the kernel down, in the manner of xv6's usertests. Whatever these programs do, the kernel must go on,
+//! answer with an errno or kill the guilty, and give everything back.
 //!
 //! - `attack FAMILY…`, `attack all`: cases, a line each. They end with the same text on Linux as on Keel.
 //! - `attack fuzz SEED CALLS PROCESSES`: random system calls with hostile arguments.
 //! - `attack fork-bomb`, `attack memory-bomb`: without any limit. Not for a machine that is needed.
-//! - `attack --exact …`: each case twice, and the second time no free memory may be lost. On Linux, where other processes
-//!   run, that says nothing.
+//! - `attack --exact …`: each case twice, and the second time no free memory may be lost. On Linux, where other
+//!   processes run, that says nothing.
 
 // `sys!` is the cases' word for a system call: its safety is argued once, where it is made.
 #![allow(clippy::macro_metavars_in_unsafe)]

@@ -1,9 +1,9 @@
-//! Bad pointers in each pointer argument of each call: nothing, unaligned, in kernel space, not canonical, read-only, at the edge
-//! of what is mapped. The kernel must answer, with an errno or with success, and go on.
+//! Bad pointers in each pointer argument of each call: nothing, unaligned, in kernel space, not canonical, read-only,
+//! at the edge of what is mapped. The kernel must answer, with an errno or with success, and go on.
 
 use crate::numbers::{CALLS, Call, Kind};
 use conformance::support::*;
-use conformance::{cases, sys};
+use conformance::{case, sys};
 use std::ptr::null_mut;
 
 const PAGE: usize = 4096;
@@ -169,52 +169,115 @@ fn edge_of(ask: impl Fn(usize) -> String) -> String {
     [1, 10, 100, PAGE].map(|good| ask(ground.end - good)).join(", ")
 }
 
-cases! {
-    bad_pointers_in_the_first_quarter_of_the_calls => part(0, 4),
-    bad_pointers_in_the_second_quarter_of_the_calls => part(1, 4),
-    bad_pointers_in_the_third_quarter_of_the_calls => part(2, 4),
-    bad_pointers_in_the_last_quarter_of_the_calls => part(3, 4),
-    paths_without_an_end => endless_paths(),
-    reading_a_file_across_the_edge => { make_file(c"f", &[b'x'; 8192], 0o644); let file = open(c"f", 0); edge_of(|address| { sys!(lseek(file, 0, 0)); value(sys!(read(file, address as *mut _, 8192))) }) },
-    writing_a_file_across_the_edge => { let file = open(c"f", libc::O_RDWR | libc::O_CREAT); edge_of(|address| { sys!(lseek(file, 0, 0)); value(sys!(write(file, address as *const _, 8192))) }) },
-    reading_a_pipe_across_the_edge => { let (read_end, write_end) = pipe(); edge_of(|address| { write_all(write_end, &[b'x'; 200]); value(sys!(read(read_end, address as *mut _, 8192))) }) },
-    writing_a_pipe_across_the_edge => edge_of(|address| { let (_read_end, write_end) = pipe(); value(sys!(write(write_end, address as *const _, 8192))) }),
-    reading_dev_zero_across_the_edge => { let file = open(c"/dev/zero", 0); edge_of(|address| value(sys!(read(file, address as *mut _, 8192)))) },
-    reading_proc_across_the_edge => { let file = open(c"/proc/self/maps", 0); let ground = Ground::new(); value(sys!(read(file, ground.end as *mut _, 100))) },
-    listing_a_folder_across_the_edge => { make_file(c"f", b"", 0o644); let folder = open(c".", 0); let ground = Ground::new(); value(sys!(syscall(libc::SYS_getdents64, folder, ground.end - 10, 1024))) },
-    the_stack_pointer_is_nowhere_when_a_signal_comes => in_child(|| {
-        sys!(signal(libc::SIGUSR1, nothing as *const () as libc::sighandler_t));
-        // SAFETY: kill(getpid(), SIGUSR1) with a stack pointer at which no frame can be built: the process dies.
-        unsafe { std::arch::asm!("mov rsp, 8", "syscall", "ud2", in("rax") 62, in("rdi") sys!(getpid()), in("rsi") 10, options(noreturn)) }
+pub const CASES: &[Case] = &[
+    case!("bad_pointers_in_the_first_quarter_of_the_calls", part(0, 4)),
+    case!("bad_pointers_in_the_second_quarter_of_the_calls", part(1, 4)),
+    case!("bad_pointers_in_the_third_quarter_of_the_calls", part(2, 4)),
+    case!("bad_pointers_in_the_last_quarter_of_the_calls", part(3, 4)),
+    case!("paths_without_an_end", endless_paths()),
+    case!("reading_a_file_across_the_edge", {
+        make_file(c"f", &[b'x'; 8192], 0o644);
+        let file = open(c"f", 0);
+        edge_of(|address| {
+            sys!(lseek(file, 0, 0));
+            value(sys!(read(file, address as *mut _, 8192)))
+        })
     }),
-    sigreturn_with_no_frame => in_child(|| {
-        // SAFETY: rt_sigreturn with the stack at the end of what is mapped: the process dies.
-        unsafe { std::arch::asm!("mov rsp, 8", "syscall", "ud2", in("rax") 15, options(noreturn)) }
+    case!("writing_a_file_across_the_edge", {
+        let file = open(c"f", libc::O_RDWR | libc::O_CREAT);
+        edge_of(|address| {
+            sys!(lseek(file, 0, 0));
+            value(sys!(write(file, address as *const _, 8192)))
+        })
     }),
-    sigreturn_to_kernel_space => in_child(|| {
-        let frame = [0xffff_8000_0000_0000_u64; 128];
-        // SAFETY: rt_sigreturn with a frame full of kernel addresses: the process dies.
-        unsafe { std::arch::asm!("mov rsp, {}", "syscall", "ud2", in(reg) frame.as_ptr(), in("rax") 15, options(noreturn)) }
+    case!("reading_a_pipe_across_the_edge", {
+        let (read_end, write_end) = pipe();
+        edge_of(|address| {
+            write_all(write_end, &[b'x'; 200]);
+            value(sys!(read(read_end, address as *mut _, 8192)))
+        })
     }),
-    jumping_into_kernel_space => in_child(|| {
-        // SAFETY: the jump faults.
-        unsafe { std::arch::asm!("jmp {}", in(reg) 0xffff_ffff_8000_0000_u64, options(noreturn)) }
+    case!(
+        "writing_a_pipe_across_the_edge",
+        edge_of(|address| {
+            let (_read_end, write_end) = pipe();
+            value(sys!(write(write_end, address as *const _, 8192)))
+        })
+    ),
+    case!("reading_dev_zero_across_the_edge", {
+        let file = open(c"/dev/zero", 0);
+        edge_of(|address| value(sys!(read(file, address as *mut _, 8192))))
     }),
-    a_system_call_as_the_last_instruction_of_user_space => in_child(|| {
-        let last = 0x7fff_ffff_e000_usize;
-        let page = sys!(mmap(last as *mut _, PAGE, libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED, -1, 0));
-        if page as usize != last {
-            return 3;
-        }
-        // SAFETY: `syscall` as the page's last two bytes: it returns to an address at which nothing is.
-        unsafe {
-            let code = (last + PAGE - 2) as *mut u8;
-            code.write(0x0f);
-            code.wrapping_add(1).write(0x05);
-            std::arch::asm!("jmp {}", in(reg) code, in("rax") 39, options(noreturn))
-        }
+    case!("reading_proc_across_the_edge", {
+        let file = open(c"/proc/self/maps", 0);
+        let ground = Ground::new();
+        value(sys!(read(file, ground.end as *mut _, 100)))
     }),
-    flags_that_a_program_sets_do_not_reach_the_kernel => {
+    case!("listing_a_folder_across_the_edge", {
+        make_file(c"f", b"", 0o644);
+        let folder = open(c".", 0);
+        let ground = Ground::new();
+        value(sys!(syscall(libc::SYS_getdents64, folder, ground.end - 10, 1024)))
+    }),
+    case!(
+        "the_stack_pointer_is_nowhere_when_a_signal_comes",
+        in_child(|| {
+            sys!(signal(libc::SIGUSR1, nothing as *const () as libc::sighandler_t));
+            // SAFETY: kill(getpid(), SIGUSR1) with a stack pointer at which no frame can be built: the process dies.
+            unsafe {
+                std::arch::asm!("mov rsp, 8", "syscall", "ud2", in("rax") 62, in("rdi") sys!(getpid()), in("rsi") 10, options(noreturn))
+            }
+        })
+    ),
+    case!(
+        "sigreturn_with_no_frame",
+        in_child(|| {
+            // SAFETY: rt_sigreturn with the stack at the end of what is mapped: the process dies.
+            unsafe { std::arch::asm!("mov rsp, 8", "syscall", "ud2", in("rax") 15, options(noreturn)) }
+        })
+    ),
+    case!(
+        "sigreturn_to_kernel_space",
+        in_child(|| {
+            let frame = [0xffff_8000_0000_0000_u64; 128];
+            // SAFETY: rt_sigreturn with a frame full of kernel addresses: the process dies.
+            unsafe {
+                std::arch::asm!("mov rsp, {}", "syscall", "ud2", in(reg) frame.as_ptr(), in("rax") 15, options(noreturn))
+            }
+        })
+    ),
+    case!(
+        "jumping_into_kernel_space",
+        in_child(|| {
+            // SAFETY: the jump faults.
+            unsafe { std::arch::asm!("jmp {}", in(reg) 0xffff_ffff_8000_0000_u64, options(noreturn)) }
+        })
+    ),
+    case!(
+        "a_system_call_as_the_last_instruction_of_user_space",
+        in_child(|| {
+            let last = 0x7fff_ffff_e000_usize;
+            let page = sys!(mmap(
+                last as *mut _,
+                PAGE,
+                libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED,
+                -1,
+                0
+            ));
+            if page as usize != last {
+                return 3;
+            }
+            // SAFETY: `syscall` as the page's last two bytes: it returns to an address at which nothing is.
+            unsafe {
+                let code = (last + PAGE - 2) as *mut u8;
+                code.write(0x0f);
+                code.wrapping_add(1).write(0x05);
+                std::arch::asm!("jmp {}", in(reg) code, in("rax") 39, options(noreturn))
+            }
+        })
+    ),
+    case!("flags_that_a_program_sets_do_not_reach_the_kernel", {
         let result: i64;
         // SAFETY: AC, DF, NT and TF would hurt a kernel that kept them; they are cleared again right after the call.
         unsafe {
@@ -222,12 +285,17 @@ cases! {
                 inlateout("rax") 39_i64 => result, out("rcx") _, out("r11") _);
         }
         result == i64::from(sys!(getpid()))
-    },
-    segment_registers_full_of_nonsense => in_child(|| {
-        // SAFETY: loads null and user selectors, then makes a call; a bad selector would only fault this process.
-        unsafe { std::arch::asm!("xor eax, eax", "mov ds, ax", "mov es, ax", "mov gs, ax", "mov eax, 39", "syscall", out("rax") _, out("rcx") _, out("r11") _) };
-        4
     }),
-}
+    case!(
+        "segment_registers_full_of_nonsense",
+        in_child(|| {
+            // SAFETY: loads null and user selectors, then makes a call; a bad selector would only fault this process.
+            unsafe {
+                std::arch::asm!("xor eax, eax", "mov ds, ax", "mov es, ax", "mov gs, ax", "mov eax, 39", "syscall", out("rax") _, out("rcx") _, out("r11") _)
+            };
+            4
+        })
+    ),
+];
 
 extern "C" fn nothing(_: i32) {}

@@ -1,14 +1,15 @@
-//! What does each operation cost? The same binary runs on Keel and on Linux, as init or as an ordinary program, and prints a
-//! line of tab-separated values for each operation:
+//! What does each operation cost? The same binary runs on Keel and on Linux, as init or as an ordinary program, and
+//! prints a line of tab-separated values for each operation:
 //!
 //! ```text
 //! operation  cheapest  mean  batches  turns
 //! ```
 //!
-//! The unit is a tick of the TSC. Under QEMU's `-icount shift=0` that is one guest instruction, the same in each run; anywhere else
-//! it is time. An operation is measured in small batches of turns; the cheapest batch, per turn, is the figure, as it
-//! holds no timer tick, and the mean stands beside it. Each operation runs in a process of its own, freshly executed. One that
-//! didn't do its work (no switch happened, no page was copied) prints FAILED and the reason in the place of figures.
+//! The unit is a tick of the TSC. Under QEMU's `-icount shift=0` that is one guest instruction, the same in each run;
+//! anywhere else it is time. An operation is measured in small batches of turns; the cheapest batch, per turn, is the
+//! figure, as it holds no timer tick, and the mean stands beside it. Each operation runs in a process of its own,
+//! freshly executed. One that didn't do its work (no switch happened, no page was copied) prints FAILED and the reason
+//! in the place of figures.
 //!
 //! `bench [OPERATION…]` measures those that are named, or all; `bench list` shows their names.
 
@@ -105,7 +106,8 @@ fn run_one(own_path: &str, name: &str) {
 
 fn measure(name: &str) -> i32 {
     let Some((_, operation)) = operations().find(|(known, _)| *known == name) else { return 127 };
-    // SAFETY: the calls take no pointers but a set of CPUs. Where one is missing, the figures are still right with one CPU.
+    // SAFETY: the calls take no pointers but a set of CPUs. Where one is missing, the figures are still right with one
+    // CPU.
     unsafe {
         libc::alarm(LIMIT_S);
         let mut cpus: libc::cpu_set_t = std::mem::zeroed();

@@ -1,12 +1,12 @@
 //! Runs a list of test programs and prints what each did: `runner LIST [PREFIX…]`.
 //!
-//! In Keel it is init (`init=/tests/runner -- /tests/oracle.list`); on Linux it is an ordinary program. The same list gives the
-//! same text on both, or Keel has a bug. It asks for little: fork, execve, wait4, write and exit must work. With a pipe
-//! and poll it also takes care that a program's output is whole lines, and that one which hangs is killed.
+//! In Keel it is init (`init=/tests/runner -- /tests/oracle.list`); on Linux it is an ordinary program. The same list
+//! gives the same text on both, or Keel has a bug. It asks for little: fork, execve, wait4, write and exit must work.
+//! With a pipe and poll it also takes care that a program's output is whole lines, and that one which hangs is killed.
 //!
 //! A line of the list is a program's name, its arguments (double quotes group), and before them, if the usual limit
-//! doesn't suit, `@SECONDS`. `#` starts a comment. The programs are those beside the list. With prefixes given, only lines that start
-//! with one of them are run. What is printed for each:
+//! doesn't suit, `@SECONDS`. `#` starts a comment. The programs are those beside the list. With prefixes given, only
+//! lines that start with one of them are run. What is printed for each:
 //!
 //! ```text
 //! === fork_wait

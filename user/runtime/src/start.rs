@@ -1,9 +1,9 @@
 //! From the first instruction of the image to the program's main.
 //!
 //! The kernel enters at `_start` with the stack pointer at argc and nothing else promised but the System V ABI's
-//! §3.4.1: a 16-byte aligned stack, rdx = 0 (no function to register with atexit), clean flags, the FPU's initial state.
-//! Linux zeroes all other registers, and so does Keel. `_start` first writes every register down as it found it, so that
-//! a test can look; then it calls into Rust.
+//! §3.4.1: a 16-byte aligned stack, rdx = 0 (no function to register with atexit), clean flags, the FPU's initial
+//! state. Linux zeroes all other registers, and so does Keel. `_start` first writes every register down as it found it,
+//! so that a test can look; then it calls into Rust.
 
 use crate::process::Process;
 use crate::{syscall, thread_local};

@@ -4,7 +4,7 @@
 //! Linux looks at some fields only after its point of no return, and kills the process; Keel refuses beforehand, with
 //! an errno. For these files both answers are "does not run".
 
-use conformance::cases;
+use conformance::case;
 use conformance::elf::{Elf, PT_GNU_STACK, PT_INTERP, PT_LOAD, R, Segment, W, X};
 use conformance::support::*;
 
@@ -90,96 +90,204 @@ fn make_interpreter(change: impl FnOnce(&mut Elf)) {
     make_file(c"interpreter", &elf.bytes(), 0o755);
 }
 
-cases! {
-    right => changed(|_| ()),
-    wrong_magic => changed(|elf| elf.magic = *b"\x7fELG"),
-    class_32_bit => changed(|elf| elf.class = 1),
-    machine_of_arm => changed(|elf| elf.machine = 183),
-    machine_of_i386_in_class_64 => changed(|elf| elf.machine = 3),
-    relocatable_file => changed(|elf| elf.kind = 1),
-    core_file => changed(|elf| elf.kind = 4),
-    type_0 => changed(|elf| elf.kind = 0),
-    big_endian_mark_is_not_looked_at => changed(|elf| elf.data = 2),
-    header_size_of_55 => changed(|elf| elf.header_size = 55),
-    header_size_of_0 => changed(|elf| elf.header_size = 0),
-    no_program_headers => changed(|elf| elf.header_count = 0),
-    more_headers_than_the_file_holds => changed(|elf| elf.header_count = 100),
-    headers_of_more_than_64_kib => changed(|elf| elf.header_count = 1171),
-    the_greatest_number_of_headers => changed(|elf| elf.header_count = 65535),
-    headers_past_the_end_of_the_file => changed(|elf| elf.header_offset = 0x10_0000),
-    headers_at_the_end_of_all_offsets => changed(|elf| elf.header_offset = u64::MAX - 10),
-    cut_in_the_magic => cut(3),
-    cut_after_the_magic => cut(4),
-    cut_in_the_header => cut(40),
-    cut_after_the_header => cut(64),
-    cut_in_the_program_headers => cut(100),
-    cut_before_the_code => cut(0x200),
-    cut_in_the_code => cut(0x205),
-    no_segment_to_load => hopeless(|elf| elf.segments[0].kind = 4),
-    entry_in_no_segment => hopeless(|elf| elf.entry = 0x10),
-    entry_in_kernel_space => hopeless(|elf| elf.entry = 0xffff_8000_0000_0000),
-    entry_not_canonical => hopeless(|elf| elf.entry = 0x8000_0000_0000),
-    entry_past_the_end_of_user_space => hopeless(|elf| elf.entry = 0x7fff_ffff_f000),
-    file_size_greater_than_memory_size => hopeless(|elf| elf.segments[0].memory_size = 0x100),
-    memory_size_0_and_file_size_0 => hopeless(|elf| { elf.segments[0].memory_size = 0; elf.segments[0].file_size = 0; }),
-    segment_in_kernel_space => hopeless(|elf| elf.segments[0].address = 0xffff_8000_0000_0000),
-    segment_at_the_end_of_user_space => hopeless(|elf| elf.segments[0].address = 0x7fff_ffff_f000),
-    segment_greater_than_user_space => hopeless(|elf| elf.segments[0].memory_size = 0x8000_0000_0000),
-    segment_whose_size_overflows => hopeless(|elf| elf.segments[0].memory_size = u64::MAX - 0xfff),
-    file_size_that_overflows => hopeless(|elf| { elf.segments[0].file_size = u64::MAX; elf.segments[0].memory_size = u64::MAX; }),
-    offset_and_address_that_differ_within_the_page => hopeless(|elf| elf.segments[0].address = 0x40_0010),
-    segment_that_may_not_be_executed => changed(|elf| elf.segments[0].flags = R),
-    segment_that_may_only_be_executed => changed(|elf| elf.segments[0].flags = X),
-    writing_to_text => changed(|elf| elf.code = write_to(0x40_0000)),
-
-    initialised_data => bytes(&with_data(0x50_0000, 0x1000, 0x100, 0x100, &exit_with_byte_at(0x50_00ff)).bytes()),
-    the_zero_part_in_the_same_page_is_zero => bytes(&with_data(0x50_0000, 0x1000, 0x100, 0x200, &exit_with_byte_at(0x50_0100)).bytes()),
-    the_zero_part_in_a_later_page_is_zero => bytes(&with_data(0x50_0000, 0x1000, 0x100, 0x5000, &exit_with_byte_at(0x50_4fff)).bytes()),
-    the_zero_part_can_be_written => bytes(&with_data(0x50_0000, 0x1000, 0x100, 0x5000, &write_to(0x50_4fff)).bytes()),
-    beyond_the_zero_part_is_nothing => bytes(&with_data(0x50_0000, 0x1000, 0x100, 0x1000, &write_to(0x50_1000)).bytes()),
-    data_at_an_unaligned_address => bytes(&with_data(0x50_0123, 0x1123, 0x100, 0x100, &exit_with_byte_at(0x50_0123)).bytes()),
-    before_unaligned_data_the_page_holds_the_file => bytes(&with_data(0x50_0123, 0x1123, 0x100, 0x100, &exit_with_byte_at(0x50_0122)).bytes()),
-    memory_only_segment => bytes(&with_data(0x50_0000, 0, 0, 0x1000, &exit_with_byte_at(0x50_0000)).bytes()),
-    data_can_be_written => bytes(&with_data(0x50_0000, 0x1000, 0x100, 0x100, &write_to(0x50_0000)).bytes()),
-    data_that_reaches_past_the_end_of_the_file => bytes(&with_data(0x50_0000, 0x1000, 0x8000, 0x8000, &exit_with_byte_at(0x50_7000)).bytes()),
-    segments_that_share_a_page_the_later_wins => bytes(&with_data(0x40_0800, 0x800, 0x100, 0x100, &conformance::elf::EXIT_42).bytes()),
-    segments_in_descending_order => changed(|elf| {
-        elf.add(Segment { kind: PT_LOAD, flags: R | W, offset: 0, address: 0x30_0000, file_size: 0x100, memory_size: 0x100, alignment: 0x1000 });
-    }),
-    does_the_file_stay_as_it_was_when_data_is_written => {
+pub const CASES: &[Case] = &[
+    case!("right", changed(|_| ())),
+    case!("wrong_magic", changed(|elf| elf.magic = *b"\x7fELG")),
+    case!("class_32_bit", changed(|elf| elf.class = 1)),
+    case!("machine_of_arm", changed(|elf| elf.machine = 183)),
+    case!("machine_of_i386_in_class_64", changed(|elf| elf.machine = 3)),
+    case!("relocatable_file", changed(|elf| elf.kind = 1)),
+    case!("core_file", changed(|elf| elf.kind = 4)),
+    case!("type_0", changed(|elf| elf.kind = 0)),
+    case!("big_endian_mark_is_not_looked_at", changed(|elf| elf.data = 2)),
+    case!("header_size_of_55", changed(|elf| elf.header_size = 55)),
+    case!("header_size_of_0", changed(|elf| elf.header_size = 0)),
+    case!("no_program_headers", changed(|elf| elf.header_count = 0)),
+    case!("more_headers_than_the_file_holds", changed(|elf| elf.header_count = 100)),
+    case!("headers_of_more_than_64_kib", changed(|elf| elf.header_count = 1171)),
+    case!("the_greatest_number_of_headers", changed(|elf| elf.header_count = 65535)),
+    case!("headers_past_the_end_of_the_file", changed(|elf| elf.header_offset = 0x10_0000)),
+    case!("headers_at_the_end_of_all_offsets", changed(|elf| elf.header_offset = u64::MAX - 10)),
+    case!("cut_in_the_magic", cut(3)),
+    case!("cut_after_the_magic", cut(4)),
+    case!("cut_in_the_header", cut(40)),
+    case!("cut_after_the_header", cut(64)),
+    case!("cut_in_the_program_headers", cut(100)),
+    case!("cut_before_the_code", cut(0x200)),
+    case!("cut_in_the_code", cut(0x205)),
+    case!("no_segment_to_load", hopeless(|elf| elf.segments[0].kind = 4)),
+    case!("entry_in_no_segment", hopeless(|elf| elf.entry = 0x10)),
+    case!("entry_in_kernel_space", hopeless(|elf| elf.entry = 0xffff_8000_0000_0000)),
+    case!("entry_not_canonical", hopeless(|elf| elf.entry = 0x8000_0000_0000)),
+    case!("entry_past_the_end_of_user_space", hopeless(|elf| elf.entry = 0x7fff_ffff_f000)),
+    case!("file_size_greater_than_memory_size", hopeless(|elf| elf.segments[0].memory_size = 0x100)),
+    case!(
+        "memory_size_0_and_file_size_0",
+        hopeless(|elf| {
+            elf.segments[0].memory_size = 0;
+            elf.segments[0].file_size = 0;
+        })
+    ),
+    case!("segment_in_kernel_space", hopeless(|elf| elf.segments[0].address = 0xffff_8000_0000_0000)),
+    case!("segment_at_the_end_of_user_space", hopeless(|elf| elf.segments[0].address = 0x7fff_ffff_f000)),
+    case!("segment_greater_than_user_space", hopeless(|elf| elf.segments[0].memory_size = 0x8000_0000_0000)),
+    case!("segment_whose_size_overflows", hopeless(|elf| elf.segments[0].memory_size = u64::MAX - 0xfff)),
+    case!(
+        "file_size_that_overflows",
+        hopeless(|elf| {
+            elf.segments[0].file_size = u64::MAX;
+            elf.segments[0].memory_size = u64::MAX;
+        })
+    ),
+    case!("offset_and_address_that_differ_within_the_page", hopeless(|elf| elf.segments[0].address = 0x40_0010)),
+    case!("segment_that_may_not_be_executed", changed(|elf| elf.segments[0].flags = R)),
+    case!("segment_that_may_only_be_executed", changed(|elf| elf.segments[0].flags = X)),
+    case!("writing_to_text", changed(|elf| elf.code = write_to(0x40_0000))),
+    case!(
+        "initialised_data",
+        bytes(&with_data(0x50_0000, 0x1000, 0x100, 0x100, &exit_with_byte_at(0x50_00ff)).bytes())
+    ),
+    case!(
+        "the_zero_part_in_the_same_page_is_zero",
+        bytes(&with_data(0x50_0000, 0x1000, 0x100, 0x200, &exit_with_byte_at(0x50_0100)).bytes())
+    ),
+    case!(
+        "the_zero_part_in_a_later_page_is_zero",
+        bytes(&with_data(0x50_0000, 0x1000, 0x100, 0x5000, &exit_with_byte_at(0x50_4fff)).bytes())
+    ),
+    case!(
+        "the_zero_part_can_be_written",
+        bytes(&with_data(0x50_0000, 0x1000, 0x100, 0x5000, &write_to(0x50_4fff)).bytes())
+    ),
+    case!(
+        "beyond_the_zero_part_is_nothing",
+        bytes(&with_data(0x50_0000, 0x1000, 0x100, 0x1000, &write_to(0x50_1000)).bytes())
+    ),
+    case!(
+        "data_at_an_unaligned_address",
+        bytes(&with_data(0x50_0123, 0x1123, 0x100, 0x100, &exit_with_byte_at(0x50_0123)).bytes())
+    ),
+    case!(
+        "before_unaligned_data_the_page_holds_the_file",
+        bytes(&with_data(0x50_0123, 0x1123, 0x100, 0x100, &exit_with_byte_at(0x50_0122)).bytes())
+    ),
+    case!("memory_only_segment", bytes(&with_data(0x50_0000, 0, 0, 0x1000, &exit_with_byte_at(0x50_0000)).bytes())),
+    case!("data_can_be_written", bytes(&with_data(0x50_0000, 0x1000, 0x100, 0x100, &write_to(0x50_0000)).bytes())),
+    case!(
+        "data_that_reaches_past_the_end_of_the_file",
+        bytes(&with_data(0x50_0000, 0x1000, 0x8000, 0x8000, &exit_with_byte_at(0x50_7000)).bytes())
+    ),
+    case!(
+        "segments_that_share_a_page_the_later_wins",
+        bytes(&with_data(0x40_0800, 0x800, 0x100, 0x100, &conformance::elf::EXIT_42).bytes())
+    ),
+    case!(
+        "segments_in_descending_order",
+        changed(|elf| {
+            elf.add(Segment {
+                kind: PT_LOAD,
+                flags: R | W,
+                offset: 0,
+                address: 0x30_0000,
+                file_size: 0x100,
+                memory_size: 0x100,
+                alignment: 0x1000,
+            });
+        })
+    ),
+    case!("does_the_file_stay_as_it_was_when_data_is_written", {
         let program = with_data(0x50_0000, 0x1000, 0x100, 0x100, &write_to(0x50_0000)).bytes();
         let how = bytes(&program);
         format!("{how}, {}", std::fs::read("program").is_ok_and(|now| now == program))
-    },
-
-    an_executable_stack_that_is_not_asked_for => changed(|elf| {
-        elf.code = RUN_THE_STACK.to_vec();
-        elf.add(Segment { kind: PT_GNU_STACK, flags: R | W, offset: 0, address: 0, file_size: 0, memory_size: 0, alignment: 16 });
     }),
-    position_independent => changed(|elf| { elf.kind = 3; elf.segments[0].address = 0; elf.entry = 0x200; }),
-    position_independent_linked_high => changed(|elf| { elf.kind = 3; elf.segments[0].address = 0x10_0000; elf.entry = 0x10_0200; }),
-    at_the_lowest_address_that_may_be_mapped => changed(|elf| { elf.segments[0].address = 0x1_0000; elf.entry = 0x1_0200; }),
-    alignment_that_is_no_power_of_two => changed(|elf| elf.segments[0].alignment = 0x1001),
-    alignment_of_0 => changed(|elf| elf.segments[0].alignment = 0),
-    alignment_that_is_huge => changed(|elf| elf.segments[0].alignment = 1 << 62),
-    unknown_segment_types_are_passed_over => changed(|elf| {
-        elf.add(Segment { kind: 0x6fff_1234, flags: 0, offset: u64::MAX, address: u64::MAX, file_size: u64::MAX, memory_size: 0, alignment: 3 });
+    case!(
+        "an_executable_stack_that_is_not_asked_for",
+        changed(|elf| {
+            elf.code = RUN_THE_STACK.to_vec();
+            elf.add(Segment {
+                kind: PT_GNU_STACK,
+                flags: R | W,
+                offset: 0,
+                address: 0,
+                file_size: 0,
+                memory_size: 0,
+                alignment: 16,
+            });
+        })
+    ),
+    case!(
+        "position_independent",
+        changed(|elf| {
+            elf.kind = 3;
+            elf.segments[0].address = 0;
+            elf.entry = 0x200;
+        })
+    ),
+    case!(
+        "position_independent_linked_high",
+        changed(|elf| {
+            elf.kind = 3;
+            elf.segments[0].address = 0x10_0000;
+            elf.entry = 0x10_0200;
+        })
+    ),
+    case!(
+        "at_the_lowest_address_that_may_be_mapped",
+        changed(|elf| {
+            elf.segments[0].address = 0x1_0000;
+            elf.entry = 0x1_0200;
+        })
+    ),
+    case!("alignment_that_is_no_power_of_two", changed(|elf| elf.segments[0].alignment = 0x1001)),
+    case!("alignment_of_0", changed(|elf| elf.segments[0].alignment = 0)),
+    case!("alignment_that_is_huge", changed(|elf| elf.segments[0].alignment = 1 << 62)),
+    case!(
+        "unknown_segment_types_are_passed_over",
+        changed(|elf| {
+            elf.add(Segment {
+                kind: 0x6fff_1234,
+                flags: 0,
+                offset: u64::MAX,
+                address: u64::MAX,
+                file_size: u64::MAX,
+                memory_size: 0,
+                alignment: 3,
+            });
+        })
+    ),
+    case!("a_missing_interpreter", interpreter(b"/no/such/interpreter\0")),
+    case!("an_interpreter_without_a_closing_zero", interpreter(b"/no/such/interpreter")),
+    case!("an_interpreter_with_an_empty_name", interpreter(b"\0")),
+    case!("an_interpreter_with_no_name_at_all", interpreter(b"")),
+    case!("an_interpreter_that_is_a_folder", interpreter(b"/\0")),
+    case!("an_interpreter_that_is_text", {
+        make_file(c"interpreter", &[b't'; 200], 0o755);
+        interpreter(b"./interpreter\0")
     }),
-
-    a_missing_interpreter => interpreter(b"/no/such/interpreter\0"),
-    an_interpreter_without_a_closing_zero => interpreter(b"/no/such/interpreter"),
-    an_interpreter_with_an_empty_name => interpreter(b"\0"),
-    an_interpreter_with_no_name_at_all => interpreter(b""),
-    an_interpreter_that_is_a_folder => interpreter(b"/\0"),
-    an_interpreter_that_is_text => { make_file(c"interpreter", &[b't'; 200], 0o755); interpreter(b"./interpreter\0") },
-    an_interpreter_that_is_short_text => { make_file(c"interpreter", b"text", 0o755); interpreter(b"./interpreter\0") },
-    an_interpreter_that_may_not_be_executed => { make_interpreter(|_| ()); sys_chmod(); interpreter(b"./interpreter\0") },
-    an_interpreter_that_runs => { make_interpreter(|elf| elf.code[1] = 43); interpreter(b"./interpreter\0") },
-    an_interpreter_for_another_machine => { make_interpreter(|elf| elf.machine = 183); interpreter(b"./interpreter\0") },
-    an_interpreter_without_segments => { make_interpreter(|elf| elf.header_count = 0); interpreter(b"./interpreter\0") },
-    an_interpreter_that_is_the_program_itself => interpreter(b"./program\0"),
-    an_interpreter_with_a_name_longer_than_a_path => interpreter(&[vec![b'x'; 4096], vec![0]].concat()),
-}
+    case!("an_interpreter_that_is_short_text", {
+        make_file(c"interpreter", b"text", 0o755);
+        interpreter(b"./interpreter\0")
+    }),
+    case!("an_interpreter_that_may_not_be_executed", {
+        make_interpreter(|_| ());
+        sys_chmod();
+        interpreter(b"./interpreter\0")
+    }),
+    case!("an_interpreter_that_runs", {
+        make_interpreter(|elf| elf.code[1] = 43);
+        interpreter(b"./interpreter\0")
+    }),
+    case!("an_interpreter_for_another_machine", {
+        make_interpreter(|elf| elf.machine = 183);
+        interpreter(b"./interpreter\0")
+    }),
+    case!("an_interpreter_without_segments", {
+        make_interpreter(|elf| elf.header_count = 0);
+        interpreter(b"./interpreter\0")
+    }),
+    case!("an_interpreter_that_is_the_program_itself", interpreter(b"./program\0")),
+    case!("an_interpreter_with_a_name_longer_than_a_path", interpreter(&[vec![b'x'; 4096], vec![0]].concat())),
+];
 
 fn sys_chmod() {
     conformance::sys!(chmod(c"interpreter".as_ptr(), 0o644));

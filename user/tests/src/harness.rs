@@ -1,4 +1,5 @@
-//! Runs cases: each in a process of its own, in an empty folder of its own, with descriptors 0 to 2 only, under a time limit.
+//! Runs cases: each in a process of its own, in an empty folder of its own, with descriptors 0 to 2 only, under a time
+//! limit.
 
 use crate::support::{self, Case};
 use std::ffi::CString;

@@ -1,12 +1,12 @@
 //! Asks the kernel questions, a line each: `conformance FAMILY…`, or `all`, or `list`.
 //!
-//! What this prints on Linux, on the build host, is what it must print on Keel: so an answer holds nothing that differs from run
-//! to run or from machine to machine (numbers of processes, times, addresses, paths). A case is a function named for the
-//! question it asks; it runs in a process of its own, in an empty folder of its own, with descriptors 0 to 2 only. A case that
-//! is killed or hangs is reported as such and hides no other.
+//! What this prints on Linux, on the build host, is what it must print on Keel: so an answer holds nothing that differs
+//! from run to run or from machine to machine (numbers of processes, times, addresses, paths). A case is a function
+//! named for the question it asks; it runs in a process of its own, in an empty folder of its own, with descriptors 0
+//! to 2 only. A case that is killed or hangs is reported as such and hides no other.
 //!
-//! In reading order: the library's `support` (the words in which cases are written) and `harness` (how they are run), then a
-//! file here for each family.
+//! In reading order: the library's `support` (the words in which cases are written) and `harness` (how they are run),
+//! then a file here for each family.
 
 // `sys!` is the cases' word for a system call: its safety is argued once, where it is made.
 #![allow(clippy::macro_metavars_in_unsafe)]

@@ -1,7 +1,7 @@
 //! /proc: does it say what programs read there? Only what is the same everywhere is compared.
 
 use conformance::support::*;
-use conformance::{answers, cases, sys};
+use conformance::{answers, case, sys};
 use std::fs;
 use std::path::Path;
 
@@ -39,78 +39,249 @@ fn own(path: &str) -> String {
     format!("/proc/{}/{path}", sys!(getpid()))
 }
 
-cases! {
-    self_is_the_own_process => link("/proc/self") == sys!(getpid()).to_string(),
-    thread_self => link("/proc/thread-self") == format!("{0}/task/{0}", sys!(getpid())),
-    the_own_folder_is_listed => fs::read_dir("/proc").is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| entry.file_name().to_string_lossy() == sys!(getpid()).to_string()))),
-    a_process_that_is_none => answers!(text("/proc/4194303/stat"), text("/proc/nothing")),
-    comm => answers!(text("/proc/self/comm").trim_end() == "conformance", { sys!(prctl(libc::PR_SET_NAME, c"renamed".as_ptr())); text("/proc/self/comm") }),
-    comm_can_be_written => { let written = fs::write("/proc/self/comm", "written").is_ok(); answers!(written, text("/proc/self/comm")) },
-    cmdline => text("/proc/self/cmdline").split('\0').count() >= 2,
-    cmdline_of_a_child_that_executed => {
+pub const CASES: &[Case] = &[
+    case!("self_is_the_own_process", link("/proc/self") == sys!(getpid()).to_string()),
+    case!("thread_self", link("/proc/thread-self") == format!("{0}/task/{0}", sys!(getpid()))),
+    case!(
+        "the_own_folder_is_listed",
+        fs::read_dir("/proc").is_ok_and(|mut entries| entries
+            .any(|entry| entry.is_ok_and(|entry| entry.file_name().to_string_lossy() == sys!(getpid()).to_string())))
+    ),
+    case!("a_process_that_is_none", answers!(text("/proc/4194303/stat"), text("/proc/nothing"))),
+    case!(
+        "comm",
+        answers!(text("/proc/self/comm").trim_end() == "conformance", {
+            sys!(prctl(libc::PR_SET_NAME, c"renamed".as_ptr()));
+            text("/proc/self/comm")
+        })
+    ),
+    case!("comm_can_be_written", {
+        let written = fs::write("/proc/self/comm", "written").is_ok();
+        answers!(written, text("/proc/self/comm"))
+    }),
+    case!("cmdline", text("/proc/self/cmdline").split('\0').count() >= 2),
+    case!("cmdline_of_a_child_that_executed", {
         make_file(c"spinner", &conformance::elf::Elf::with(|elf| elf.code = vec![0xeb, 0xfe]).bytes(), 0o755);
         let (read_end, write_end) = pipe();
         sys!(fcntl(write_end, libc::F_SETFD, libc::FD_CLOEXEC));
-        let child = fork(|| { close(read_end); execve(c"./spinner", &[c"zero", c"", c"two words"], &[c"A=b"]); 1 });
+        let child = fork(|| {
+            close(read_end);
+            execve(c"./spinner", &[c"zero", c"", c"two words"], &[c"A=b"]);
+            1
+        });
         close(write_end);
         read_to_end(read_end);
-        let answer = answers!(format!("{:?}", text(&format!("/proc/{child}/cmdline"))), format!("{:?}", text(&format!("/proc/{child}/environ"))), text(&format!("/proc/{child}/comm")).trim_end(), link(&format!("/proc/{child}/exe")).ends_with("/spinner"));
+        let answer = answers!(
+            format!("{:?}", text(&format!("/proc/{child}/cmdline"))),
+            format!("{:?}", text(&format!("/proc/{child}/environ"))),
+            text(&format!("/proc/{child}/comm")).trim_end(),
+            link(&format!("/proc/{child}/exe")).ends_with("/spinner")
+        );
         sys!(kill(child, libc::SIGKILL));
         ending(child);
         answer
-    },
-    a_zombie => {
+    }),
+    case!("a_zombie", {
         let child = fork(|| 0);
         sleep_ms(20);
         let stat = text(&format!("/proc/{child}/stat"));
-        answers!(stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next().map(str::to_owned)).unwrap_or(stat.clone()), text(&format!("/proc/{child}/cmdline")).is_empty(), link(&format!("/proc/{child}/exe")))
-    },
-    exe => fs::metadata("/proc/self/exe").is_ok_and(|metadata| metadata.len() > 100_000),
-    exe_can_be_executed => helper_at(c"/proc/self/exe", &[c"x", c"--helper-arguments"], &[]),
-    exe_of_a_removed_file => { fs::copy("/proc/self/exe", "copy").ok(); helper_at(c"./copy", &[c"x", c"--helper-first"], &[]) },
-    cwd_and_root => answers!(link("/proc/self/cwd").contains("conformance."), link("/proc/self/root")),
-    descriptors_are_listed => { make_file(c"f", b"x", 0o644); let file = open(c"f", 0); answers!(file, link("/proc/self/fd/3").ends_with("/f"), fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count()) >= 4) },
-    a_pipes_link => { let (read_end, _) = pipe(); let text = link(&format!("/proc/self/fd/{read_end}")); answers!(text.starts_with("pipe:["), text.ends_with(']')) },
-    a_removed_files_link => { make_file(c"f", b"x", 0o644); let file = open(c"f", 0); sys!(unlink(c"f".as_ptr())); link(&format!("/proc/self/fd/{file}")).ends_with("/f (deleted)") },
-    a_descriptor_opens_its_removed_file => { make_file(c"f", b"still", 0o644); let file = open(c"f", 0); sys!(unlink(c"f".as_ptr())); text(&format!("/proc/self/fd/{file}")) },
-    stat_has_52_fields => answers!(stat_fields().len(), stat_fields().first().cloned().unwrap_or_default(), stat_fields().get(1).is_some_and(|parent| *parent == sys!(getppid()).to_string()), stat_fields().get(17).cloned().unwrap_or_default()),
-    status_fields => answers!(status("Name"), status("State"), status("Uid"), status("Gid"), status("Threads"), status("Umask"), status("Pid") == sys!(getpid()).to_string(), status("Tgid") == sys!(getpid()).to_string()),
-    status_of_signals => {
+        answers!(
+            stat.rsplit_once(')')
+                .and_then(|(_, rest)| rest.split_whitespace().next().map(str::to_owned))
+                .unwrap_or(stat.clone()),
+            text(&format!("/proc/{child}/cmdline")).is_empty(),
+            link(&format!("/proc/{child}/exe"))
+        )
+    }),
+    case!("exe", fs::metadata("/proc/self/exe").is_ok_and(|metadata| metadata.len() > 100_000)),
+    case!("exe_can_be_executed", helper_at(c"/proc/self/exe", &[c"x", c"--helper-arguments"], &[])),
+    case!("exe_of_a_removed_file", {
+        fs::copy("/proc/self/exe", "copy").ok();
+        helper_at(c"./copy", &[c"x", c"--helper-first"], &[])
+    }),
+    case!("cwd_and_root", answers!(link("/proc/self/cwd").contains("conformance."), link("/proc/self/root"))),
+    case!("descriptors_are_listed", {
+        make_file(c"f", b"x", 0o644);
+        let file = open(c"f", 0);
+        answers!(
+            file,
+            link("/proc/self/fd/3").ends_with("/f"),
+            fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count()) >= 4
+        )
+    }),
+    case!("a_pipes_link", {
+        let (read_end, _) = pipe();
+        let text = link(&format!("/proc/self/fd/{read_end}"));
+        answers!(text.starts_with("pipe:["), text.ends_with(']'))
+    }),
+    case!("a_removed_files_link", {
+        make_file(c"f", b"x", 0o644);
+        let file = open(c"f", 0);
+        sys!(unlink(c"f".as_ptr()));
+        link(&format!("/proc/self/fd/{file}")).ends_with("/f (deleted)")
+    }),
+    case!("a_descriptor_opens_its_removed_file", {
+        make_file(c"f", b"still", 0o644);
+        let file = open(c"f", 0);
+        sys!(unlink(c"f".as_ptr()));
+        text(&format!("/proc/self/fd/{file}"))
+    }),
+    case!(
+        "stat_has_52_fields",
+        answers!(
+            stat_fields().len(),
+            stat_fields().first().cloned().unwrap_or_default(),
+            stat_fields().get(1).is_some_and(|parent| *parent == sys!(getppid()).to_string()),
+            stat_fields().get(17).cloned().unwrap_or_default()
+        )
+    ),
+    case!(
+        "status_fields",
+        answers!(
+            status("Name"),
+            status("State"),
+            status("Uid"),
+            status("Gid"),
+            status("Threads"),
+            status("Umask"),
+            status("Pid") == sys!(getpid()).to_string(),
+            status("Tgid") == sys!(getpid()).to_string()
+        )
+    ),
+    case!("status_of_signals", {
         sys!(signal(libc::SIGHUP, libc::SIG_IGN));
         // SAFETY: a signal set is plain integers.
-        unsafe { let mut set: libc::sigset_t = std::mem::zeroed(); libc::sigaddset(&mut set, libc::SIGUSR1); libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()); }
+        unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigaddset(&mut set, libc::SIGUSR1);
+            libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+        }
         sys!(raise(libc::SIGUSR1));
         answers!(status("SigBlk"), status("SigIgn"), status("ShdPnd") != status("SigPnd"))
-    },
-    status_of_memory => ["VmSize", "VmRSS", "VmData", "VmStk", "VmExe"].map(|name| yes(status(name).ends_with(" kB"))).join(" "),
-    maps => {
+    }),
+    case!(
+        "status_of_memory",
+        ["VmSize", "VmRSS", "VmData", "VmStk", "VmExe"].map(|name| yes(status(name).ends_with(" kB"))).join(" ")
+    ),
+    case!("maps", {
         let maps = text("/proc/self/maps");
-        answers!(maps.contains("[stack]"), maps.contains("[heap]"), maps.lines().any(|line| line.contains("r-xp") && line.contains("conformance")), maps.lines().all(|line| line.split_whitespace().count() >= 5))
-    },
-    maps_show_a_mapping => {
-        let memory = sys!(mmap(std::ptr::null_mut(), 12288, libc::PROT_READ, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1, 0)) as usize;
-        text("/proc/self/maps").lines().find(|line| line.starts_with(&format!("{memory:x}-{:x} ", memory + 12288))).map_or("absent".into(), |line| line.split_whitespace().nth(1).unwrap_or_default().to_owned())
-    },
-    limits_are_listed => { let limits = text("/proc/self/limits"); answers!(limits.lines().next().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).unwrap_or_default(), limits.lines().count(), limits.contains("Max open files")) },
-    environ_is_the_start_environment => text("/proc/self/environ").contains("PATH="),
-    auxv_ends_with_null => fs::read("/proc/self/auxv").is_ok_and(|bytes| bytes.len() % 16 == 0 && bytes.ends_with(&[0; 16])),
-    mounts => { let mounts = text("/proc/self/mounts"); answers!(mounts.lines().any(|line| line.split(' ').nth(1) == Some("/")), mounts.lines().any(|line| line.starts_with("proc /proc proc ")), mounts.lines().all(|line| line.split(' ').count() == 6), text("/proc/mounts") == mounts) },
-    mountinfo => text("/proc/self/mountinfo").lines().any(|line| line.split(' ').nth(4) == Some("/proc") && line.contains(" - proc ")),
-    meminfo => ["MemTotal:", "MemFree:", "MemAvailable:", "Buffers:", "Cached:", "SwapTotal:", "SwapFree:", "Shmem:"].map(|name| yes(text("/proc/meminfo").lines().any(|line| line.starts_with(name) && line.ends_with(" kB")))).join(" "),
-    cpuinfo => ["processor\t", "vendor_id\t", "model name\t", "flags\t", "cpu MHz\t"].map(|name| yes(text("/proc/cpuinfo").lines().any(|line| line.starts_with(name)))).join(" "),
-    system_stat => { let stat = text("/proc/stat"); answers!(stat.lines().next().is_some_and(|line| line.starts_with("cpu ") && line.split_whitespace().count() == 11), ["cpu0 ", "intr ", "ctxt ", "btime ", "processes ", "procs_running ", "procs_blocked "].map(|name| yes(stat.lines().any(|line| line.starts_with(name)))).join(" ")) },
-    uptime_and_loadavg => answers!(text("/proc/uptime").split_whitespace().filter(|word| word.parse::<f64>().is_ok()).count(), text("/proc/loadavg").split_whitespace().count()),
-    version_and_filesystems => answers!(text("/proc/version").starts_with("Linux version "), text("/proc/filesystems").lines().any(|line| line == "nodev\ttmpfs"), text("/proc/filesystems").lines().any(|line| line == "nodev\tproc")),
-    kernel_settings => answers!(text("/proc/sys/kernel/ostype").trim_end(), text("/proc/sys/kernel/hostname").ends_with('\n'), text("/proc/sys/kernel/pid_max").trim_end().parse::<u32>().is_ok(), text("/proc/sys/kernel/randomize_va_space").trim_end(), text("/proc/sys/kernel/ngroups_max").trim_end()),
-    files_have_no_size => fs::metadata("/proc/self/status").map_or(1, |metadata| metadata.len()),
-    reading_in_pieces => { let file = open(c"/proc/self/status", 0); let pieces: Vec<u8> = std::iter::from_fn(|| Some(read_up_to(file, 7)).filter(|piece| !piece.is_empty())).flatten().collect(); String::from_utf8_lossy(&pieces).lines().count() == text("/proc/self/status").lines().count() },
-    proc_can_not_be_written => answers!(ok(open(c"/proc/new", libc::O_CREAT)), ok(sys!(mkdir(c"/proc/new".as_ptr(), 0o755))), ok(sys!(unlink(c"/proc/version".as_ptr())))),
-    threads_are_listed => {
+        answers!(
+            maps.contains("[stack]"),
+            maps.contains("[heap]"),
+            maps.lines().any(|line| line.contains("r-xp") && line.contains("conformance")),
+            maps.lines().all(|line| line.split_whitespace().count() >= 5)
+        )
+    }),
+    case!("maps_show_a_mapping", {
+        let memory =
+            sys!(mmap(std::ptr::null_mut(), 12288, libc::PROT_READ, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1, 0))
+                as usize;
+        text("/proc/self/maps")
+            .lines()
+            .find(|line| line.starts_with(&format!("{memory:x}-{:x} ", memory + 12288)))
+            .map_or("absent".into(), |line| line.split_whitespace().nth(1).unwrap_or_default().to_owned())
+    }),
+    case!("limits_are_listed", {
+        let limits = text("/proc/self/limits");
+        answers!(
+            limits.lines().next().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).unwrap_or_default(),
+            limits.lines().count(),
+            limits.contains("Max open files")
+        )
+    }),
+    case!("environ_is_the_start_environment", text("/proc/self/environ").contains("PATH=")),
+    case!(
+        "auxv_ends_with_null",
+        fs::read("/proc/self/auxv").is_ok_and(|bytes| bytes.len() % 16 == 0 && bytes.ends_with(&[0; 16]))
+    ),
+    case!("mounts", {
+        let mounts = text("/proc/self/mounts");
+        answers!(
+            mounts.lines().any(|line| line.split(' ').nth(1) == Some("/")),
+            mounts.lines().any(|line| line.starts_with("proc /proc proc ")),
+            mounts.lines().all(|line| line.split(' ').count() == 6),
+            text("/proc/mounts") == mounts
+        )
+    }),
+    case!(
+        "mountinfo",
+        text("/proc/self/mountinfo")
+            .lines()
+            .any(|line| line.split(' ').nth(4) == Some("/proc") && line.contains(" - proc "))
+    ),
+    case!(
+        "meminfo",
+        ["MemTotal:", "MemFree:", "MemAvailable:", "Buffers:", "Cached:", "SwapTotal:", "SwapFree:", "Shmem:"]
+            .map(|name| yes(text("/proc/meminfo").lines().any(|line| line.starts_with(name) && line.ends_with(" kB"))))
+            .join(" ")
+    ),
+    case!(
+        "cpuinfo",
+        ["processor\t", "vendor_id\t", "model name\t", "flags\t", "cpu MHz\t"]
+            .map(|name| yes(text("/proc/cpuinfo").lines().any(|line| line.starts_with(name))))
+            .join(" ")
+    ),
+    case!("system_stat", {
+        let stat = text("/proc/stat");
+        answers!(
+            stat.lines().next().is_some_and(|line| line.starts_with("cpu ") && line.split_whitespace().count() == 11),
+            ["cpu0 ", "intr ", "ctxt ", "btime ", "processes ", "procs_running ", "procs_blocked "]
+                .map(|name| yes(stat.lines().any(|line| line.starts_with(name))))
+                .join(" ")
+        )
+    }),
+    case!(
+        "uptime_and_loadavg",
+        answers!(
+            text("/proc/uptime").split_whitespace().filter(|word| word.parse::<f64>().is_ok()).count(),
+            text("/proc/loadavg").split_whitespace().count()
+        )
+    ),
+    case!(
+        "version_and_filesystems",
+        answers!(
+            text("/proc/version").starts_with("Linux version "),
+            text("/proc/filesystems").lines().any(|line| line == "nodev\ttmpfs"),
+            text("/proc/filesystems").lines().any(|line| line == "nodev\tproc")
+        )
+    ),
+    case!(
+        "kernel_settings",
+        answers!(
+            text("/proc/sys/kernel/ostype").trim_end(),
+            text("/proc/sys/kernel/hostname").ends_with('\n'),
+            text("/proc/sys/kernel/pid_max").trim_end().parse::<u32>().is_ok(),
+            text("/proc/sys/kernel/randomize_va_space").trim_end(),
+            text("/proc/sys/kernel/ngroups_max").trim_end()
+        )
+    ),
+    case!("files_have_no_size", fs::metadata("/proc/self/status").map_or(1, |metadata| metadata.len())),
+    case!("reading_in_pieces", {
+        let file = open(c"/proc/self/status", 0);
+        let pieces: Vec<u8> =
+            std::iter::from_fn(|| Some(read_up_to(file, 7)).filter(|piece| !piece.is_empty())).flatten().collect();
+        String::from_utf8_lossy(&pieces).lines().count() == text("/proc/self/status").lines().count()
+    }),
+    case!(
+        "proc_can_not_be_written",
+        answers!(
+            ok(open(c"/proc/new", libc::O_CREAT)),
+            ok(sys!(mkdir(c"/proc/new".as_ptr(), 0o755))),
+            ok(sys!(unlink(c"/proc/version".as_ptr())))
+        )
+    ),
+    case!("threads_are_listed", {
         let thread = std::thread::spawn(|| sleep_ms(100));
         let (count, told) = (fs::read_dir(own("task")).map_or(0, |entries| entries.count()), status("Threads"));
         let _ = thread.join();
         answers!(count, told)
-    },
-    another_ones_environment_is_private => as_user(|| { let parent = sys!(getppid()); text(&format!("/proc/{parent}/environ")) }),
-    cmdline_of_the_kernel => Path::new("/proc/cmdline").exists() && text("/proc/cmdline").ends_with('\n'),
-}
+    }),
+    case!(
+        "another_ones_environment_is_private",
+        as_user(|| {
+            let parent = sys!(getppid());
+            text(&format!("/proc/{parent}/environ"))
+        })
+    ),
+    case!("cmdline_of_the_kernel", Path::new("/proc/cmdline").exists() && text("/proc/cmdline").ends_with('\n')),
+];

@@ -1,7 +1,7 @@
 //! Signals: what they do by default, how handlers are called, masks, waiting, restarting, stacks, faults.
 
 use conformance::support::*;
-use conformance::{answers, cases, sys};
+use conformance::{answers, case, sys};
 use std::ptr::null_mut;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering::SeqCst};
@@ -184,22 +184,66 @@ fn bad_page(protection: i32) -> *mut u8 {
     sys!(mmap(null_mut(), 4096, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)).cast()
 }
 
-cases! {
-    default_actions => (1..32).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)).map(|signal| format!("{}: {}", signal_name(signal), by_default(signal))).collect::<Vec<_>>().join("; "),
-    default_action_of_a_real_time_signal => by_default(40),
-    a_handler_runs => { handle(libc::SIGUSR1, 0); sys!(raise(libc::SIGUSR1)); answers!(counted(), signal_name(LAST_SIGNAL.load(SeqCst))) },
-    an_ignored_signal_does_nothing => { sys!(signal(libc::SIGUSR1, libc::SIG_IGN)); sys!(raise(libc::SIGUSR1)); counted() },
-    kill_and_stop_can_not_be_handled => answers!(ok(install(libc::SIGKILL, libc::SIG_IGN, 0)), ok(install(libc::SIGSTOP, count as *const () as usize, 0))),
-    sigaction_of_signals_that_are_none => answers!(ok(sys!(syscall(libc::SYS_rt_sigaction, 0, 0, 0, 8))), ok(sys!(syscall(libc::SYS_rt_sigaction, 65, 0, 0, 8))), ok(sys!(syscall(libc::SYS_rt_sigaction, 64, 0, 0, 8))), ok(sys!(syscall(libc::SYS_rt_sigaction, 10, 0, 0, 4)))),
-    sigaction_gives_back_the_old => {
+pub const CASES: &[Case] = &[
+    case!(
+        "default_actions",
+        (1..32)
+            .filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal))
+            .map(|signal| format!("{}: {}", signal_name(signal), by_default(signal)))
+            .collect::<Vec<_>>()
+            .join("; ")
+    ),
+    case!("default_action_of_a_real_time_signal", by_default(40)),
+    case!("a_handler_runs", {
+        handle(libc::SIGUSR1, 0);
+        sys!(raise(libc::SIGUSR1));
+        answers!(counted(), signal_name(LAST_SIGNAL.load(SeqCst)))
+    }),
+    case!("an_ignored_signal_does_nothing", {
+        sys!(signal(libc::SIGUSR1, libc::SIG_IGN));
+        sys!(raise(libc::SIGUSR1));
+        counted()
+    }),
+    case!(
+        "kill_and_stop_can_not_be_handled",
+        answers!(
+            ok(install(libc::SIGKILL, libc::SIG_IGN, 0)),
+            ok(install(libc::SIGSTOP, count as *const () as usize, 0))
+        )
+    ),
+    case!(
+        "sigaction_of_signals_that_are_none",
+        answers!(
+            ok(sys!(syscall(libc::SYS_rt_sigaction, 0, 0, 0, 8))),
+            ok(sys!(syscall(libc::SYS_rt_sigaction, 65, 0, 0, 8))),
+            ok(sys!(syscall(libc::SYS_rt_sigaction, 64, 0, 0, 8))),
+            ok(sys!(syscall(libc::SYS_rt_sigaction, 10, 0, 0, 4)))
+        )
+    ),
+    case!("sigaction_gives_back_the_old", {
         handle(libc::SIGUSR1, libc::SA_RESTART | libc::SA_NODEFER);
         // SAFETY: sigaction is plain data; the kernel fills it.
-        let old: libc::sigaction = unsafe { let mut old = std::mem::zeroed(); libc::sigaction(libc::SIGUSR1, std::ptr::null(), &mut old); old };
-        answers!(old.sa_sigaction == count as *const () as usize, old.sa_flags & (libc::SA_RESTART | libc::SA_NODEFER | libc::SA_SIGINFO))
-    },
-    inside_a_handler_its_signal_is_blocked => { handle(libc::SIGUSR1, 0); sys!(raise(libc::SIGUSR1)); answers!(is_in(MASK_INSIDE.load(SeqCst), libc::SIGUSR1), is_in(mask(), libc::SIGUSR1)) },
-    nodefer_leaves_it_open => { handle(libc::SIGUSR1, libc::SA_NODEFER); sys!(raise(libc::SIGUSR1)); is_in(MASK_INSIDE.load(SeqCst), libc::SIGUSR1) },
-    sa_mask_is_blocked_inside => {
+        let old: libc::sigaction = unsafe {
+            let mut old = std::mem::zeroed();
+            libc::sigaction(libc::SIGUSR1, std::ptr::null(), &mut old);
+            old
+        };
+        answers!(
+            old.sa_sigaction == count as *const () as usize,
+            old.sa_flags & (libc::SA_RESTART | libc::SA_NODEFER | libc::SA_SIGINFO)
+        )
+    }),
+    case!("inside_a_handler_its_signal_is_blocked", {
+        handle(libc::SIGUSR1, 0);
+        sys!(raise(libc::SIGUSR1));
+        answers!(is_in(MASK_INSIDE.load(SeqCst), libc::SIGUSR1), is_in(mask(), libc::SIGUSR1))
+    }),
+    case!("nodefer_leaves_it_open", {
+        handle(libc::SIGUSR1, libc::SA_NODEFER);
+        sys!(raise(libc::SIGUSR1));
+        is_in(MASK_INSIDE.load(SeqCst), libc::SIGUSR1)
+    }),
+    case!("sa_mask_is_blocked_inside", {
         // SAFETY: sigaction is plain data, and the handler takes one argument.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
@@ -209,9 +253,14 @@ cases! {
         }
         sys!(raise(libc::SIGUSR1));
         answers!(is_in(MASK_INSIDE.load(SeqCst), libc::SIGTERM), is_in(MASK_INSIDE.load(SeqCst), libc::SIGKILL), mask())
-    },
-    resethand_works_once => { handle(libc::SIGCHLD, libc::SA_RESETHAND); sys!(raise(libc::SIGCHLD)); sys!(raise(libc::SIGCHLD)); counted() },
-    blocked_signals_wait => {
+    }),
+    case!("resethand_works_once", {
+        handle(libc::SIGCHLD, libc::SA_RESETHAND);
+        sys!(raise(libc::SIGCHLD));
+        sys!(raise(libc::SIGCHLD));
+        counted()
+    }),
+    case!("blocked_signals_wait", {
         handle(libc::SIGUSR1, 0);
         block(&[libc::SIGUSR1]);
         sys!(raise(libc::SIGUSR1));
@@ -219,156 +268,238 @@ cases! {
         let waiting = is_in(pending(), libc::SIGUSR1);
         unblock(&[libc::SIGUSR1]);
         answers!(before, waiting, counted(), is_in(pending(), libc::SIGUSR1))
-    },
-    standard_signals_do_not_queue_but_real_time_signals_do => {
+    }),
+    case!("standard_signals_do_not_queue_but_real_time_signals_do", {
         handle(libc::SIGUSR1, 0);
         handle(40, 0);
         block(&[libc::SIGUSR1, 40]);
-        for _ in 0..5 { sys!(raise(libc::SIGUSR1)); sys!(raise(40)); }
+        for _ in 0..5 {
+            sys!(raise(libc::SIGUSR1));
+            sys!(raise(40));
+        }
         unblock(&[libc::SIGUSR1]);
         let standard = counted();
         unblock(&[40]);
         answers!(standard, counted() - standard)
-    },
-    the_order_of_delivery => {
+    }),
+    case!("the_order_of_delivery", {
         let signals = [libc::SIGTERM, 42, libc::SIGUSR1, 40, libc::SIGHUP, 41];
-        for signal in signals { install(signal, note_order as *const () as usize, 0); }
+        for signal in signals {
+            install(signal, note_order as *const () as usize, 0);
+        }
         block(&signals);
-        for signal in signals { sys!(raise(signal)); }
+        for signal in signals {
+            sys!(raise(signal));
+        }
         // SAFETY: zeros are an empty set.
         sys!(sigprocmask(libc::SIG_SETMASK, &set_of(&[]), null_mut()));
         ORDER.lock().map(|order| format!("{order:?}")).unwrap_or_default()
-    },
-    kill_and_stop_can_not_be_blocked => { block(&[libc::SIGKILL, libc::SIGSTOP, libc::SIGHUP]); format!("{:#x}", mask()) },
-    sigprocmask_of_a_way_that_is_none => ok(sys!(syscall(libc::SYS_rt_sigprocmask, 9, &raw const COUNT, 0, 8))),
-    sigprocmask_with_a_wrong_size => ok(sys!(syscall(libc::SYS_rt_sigprocmask, 0, 0, 0, 4))),
-    ignoring_a_pending_signal_drops_it => {
+    }),
+    case!("kill_and_stop_can_not_be_blocked", {
+        block(&[libc::SIGKILL, libc::SIGSTOP, libc::SIGHUP]);
+        format!("{:#x}", mask())
+    }),
+    case!("sigprocmask_of_a_way_that_is_none", ok(sys!(syscall(libc::SYS_rt_sigprocmask, 9, &raw const COUNT, 0, 8)))),
+    case!("sigprocmask_with_a_wrong_size", ok(sys!(syscall(libc::SYS_rt_sigprocmask, 0, 0, 0, 4)))),
+    case!("ignoring_a_pending_signal_drops_it", {
         block(&[libc::SIGUSR1]);
         sys!(raise(libc::SIGUSR1));
         sys!(signal(libc::SIGUSR1, libc::SIG_IGN));
         is_in(pending(), libc::SIGUSR1)
-    },
-    siginfo_of_kill => { handle_with_information(libc::SIGUSR1); sys!(kill(sys!(getpid()), libc::SIGUSR1)); answers!(LAST_CODE.load(SeqCst), LAST_SENDER.load(SeqCst) == sys!(getpid())) },
-    siginfo_of_tgkill => { handle_with_information(libc::SIGUSR1); sys!(syscall(libc::SYS_tgkill, sys!(getpid()), sys!(getpid()), libc::SIGUSR1)); LAST_CODE.load(SeqCst) },
-    siginfo_of_sigqueue => {
+    }),
+    case!("siginfo_of_kill", {
+        handle_with_information(libc::SIGUSR1);
+        sys!(kill(sys!(getpid()), libc::SIGUSR1));
+        answers!(LAST_CODE.load(SeqCst), LAST_SENDER.load(SeqCst) == sys!(getpid()))
+    }),
+    case!("siginfo_of_tgkill", {
+        handle_with_information(libc::SIGUSR1);
+        sys!(syscall(libc::SYS_tgkill, sys!(getpid()), sys!(getpid()), libc::SIGUSR1));
+        LAST_CODE.load(SeqCst)
+    }),
+    case!("siginfo_of_sigqueue", {
         handle_with_information(libc::SIGUSR1);
         let sent = sys!(sigqueue(sys!(getpid()), libc::SIGUSR1, libc::sigval { sival_ptr: 0x1234 as *mut _ }));
         answers!(ok(sent), LAST_CODE.load(SeqCst), LAST_VALUE.load(SeqCst))
-    },
-    siginfo_of_a_child => {
+    }),
+    case!("siginfo_of_a_child", {
         handle_with_information(libc::SIGCHLD);
         let child = fork(|| 9);
-        while counted() == 0 { sleep_ms(1); }
+        while counted() == 0 {
+            sleep_ms(1);
+        }
         answers!(LAST_CODE.load(SeqCst), LAST_SENDER.load(SeqCst) == child, ending(child))
-    },
-    tgkill_refuses => answers!(ok(sys!(syscall(libc::SYS_tgkill, -1, 1, 0))), ok(sys!(syscall(libc::SYS_tgkill, sys!(getpid()), 1, 0))), ok(sys!(syscall(libc::SYS_tkill, 0x3ffffff, 0)))),
-    sigqueue_may_not_pretend_to_be_the_kernel => {
+    }),
+    case!(
+        "tgkill_refuses",
+        answers!(
+            ok(sys!(syscall(libc::SYS_tgkill, -1, 1, 0))),
+            ok(sys!(syscall(libc::SYS_tgkill, sys!(getpid()), 1, 0))),
+            ok(sys!(syscall(libc::SYS_tkill, 0x3ffffff, 0)))
+        )
+    ),
+    case!("sigqueue_may_not_pretend_to_be_the_kernel", {
         // SAFETY: siginfo_t is plain data.
         let mut information: libc::siginfo_t = unsafe { std::mem::zeroed() };
         information.si_code = 1;
-        asked_in_child(|| { let parent = sys!(getppid()); ok(sys!(syscall(libc::SYS_rt_sigqueueinfo, parent, libc::SIGURG, &raw const information))) })
-    },
-
-    sigsuspend_waits_with_another_mask => {
+        asked_in_child(|| {
+            let parent = sys!(getppid());
+            ok(sys!(syscall(libc::SYS_rt_sigqueueinfo, parent, libc::SIGURG, &raw const information)))
+        })
+    }),
+    case!("sigsuspend_waits_with_another_mask", {
         handle(libc::SIGUSR1, 0);
         block(&[libc::SIGUSR1]);
         sys!(raise(libc::SIGUSR1));
         let answer = ok(sys!(sigsuspend(&set_of(&[]))));
         answers!(answer, counted(), is_in(mask(), libc::SIGUSR1))
-    },
-    pause_ends_with_a_handler => { handle(libc::SIGUSR1, libc::SA_RESTART); let child = signal_soon(libc::SIGUSR1); let answer = ok(sys!(pause())); ending(child); answers!(answer, counted()) },
-    sigwait_takes_a_blocked_signal => {
+    }),
+    case!("pause_ends_with_a_handler", {
+        handle(libc::SIGUSR1, libc::SA_RESTART);
+        let child = signal_soon(libc::SIGUSR1);
+        let answer = ok(sys!(pause()));
+        ending(child);
+        answers!(answer, counted())
+    }),
+    case!("sigwait_takes_a_blocked_signal", {
         block(&[libc::SIGUSR1]);
         sys!(raise(libc::SIGUSR1));
         // SAFETY: siginfo_t is plain data; the kernel fills it.
         let mut information: libc::siginfo_t = unsafe { std::mem::zeroed() };
         let answer = sys!(sigwaitinfo(&set_of(&[libc::SIGUSR1]), &mut information));
         answers!(value(answer), information.si_signo, information.si_code, is_in(pending(), libc::SIGUSR1))
-    },
-    sigtimedwait_runs_out => { let limit = libc::timespec { tv_sec: 0, tv_nsec: 10_000_000 }; value(sys!(sigtimedwait(&set_of(&[libc::SIGUSR1]), null_mut(), &limit))) },
-    sigtimedwait_with_a_bad_time => { let limit = libc::timespec { tv_sec: 0, tv_nsec: 2_000_000_000 }; value(sys!(sigtimedwait(&set_of(&[libc::SIGUSR1]), null_mut(), &limit))) },
-    sigtimedwait_is_interrupted_by_others => {
+    }),
+    case!("sigtimedwait_runs_out", {
+        let limit = libc::timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+        value(sys!(sigtimedwait(&set_of(&[libc::SIGUSR1]), null_mut(), &limit)))
+    }),
+    case!("sigtimedwait_with_a_bad_time", {
+        let limit = libc::timespec { tv_sec: 0, tv_nsec: 2_000_000_000 };
+        value(sys!(sigtimedwait(&set_of(&[libc::SIGUSR1]), null_mut(), &limit)))
+    }),
+    case!("sigtimedwait_is_interrupted_by_others", {
         handle(libc::SIGUSR2, 0);
         block(&[libc::SIGUSR1]);
         let child = signal_soon(libc::SIGUSR2);
         let answer = value(sys!(sigwaitinfo(&set_of(&[libc::SIGUSR1]), null_mut())));
         ending(child);
         answer
-    },
-    read_without_restart => read_interrupted(0),
-    read_with_restart => read_interrupted(libc::SA_RESTART),
-    read_goes_on_after_an_ignored_signal => {
+    }),
+    case!("read_without_restart", read_interrupted(0)),
+    case!("read_with_restart", read_interrupted(libc::SA_RESTART)),
+    case!("read_goes_on_after_an_ignored_signal", {
         let (read_end, write_end) = pipe();
         let parent = sys!(getpid());
-        let child = fork(|| { sleep_ms(20); sys!(kill(parent, libc::SIGURG)); sleep_ms(20); write_all(write_end, b"x"); 0 });
+        let child = fork(|| {
+            sleep_ms(20);
+            sys!(kill(parent, libc::SIGURG));
+            sleep_ms(20);
+            write_all(write_end, b"x");
+            0
+        });
         let answer = read(read_end, 10);
         ending(child);
         answer
-    },
-    wait_is_interrupted => {
+    }),
+    case!("wait_is_interrupted", {
         handle(libc::SIGUSR1, 0);
-        let sleeper = fork(|| { sleep_ms(200); 3 });
+        let sleeper = fork(|| {
+            sleep_ms(200);
+            3
+        });
         let child = signal_soon(libc::SIGUSR1);
         let mut status = 0;
         let first = value(sys!(waitpid(sleeper, &mut status, 0)));
         ending(child);
         answers!(first, ending(sleeper))
-    },
-    wait_is_restarted => {
+    }),
+    case!("wait_is_restarted", {
         handle(libc::SIGUSR1, libc::SA_RESTART);
-        let sleeper = fork(|| { sleep_ms(100); 3 });
+        let sleeper = fork(|| {
+            sleep_ms(100);
+            3
+        });
         signal_soon(libc::SIGUSR1);
         let mut status = 0;
         let first = sys!(waitpid(sleeper, &mut status, 0));
         answers!(first == sleeper, status_text(status), counted())
-    },
-    nanosleep_is_interrupted_even_with_restart => {
+    }),
+    case!("nanosleep_is_interrupted_even_with_restart", {
         handle(libc::SIGUSR1, libc::SA_RESTART);
         let child = signal_soon(libc::SIGUSR1);
         let (answer, left) = nap(5_000);
         let answer = ok(answer);
         ending(child);
         answers!(answer, left.tv_sec)
-    },
-    nanosleep_goes_on_after_stop_and_continuation => {
-        let sleeper = fork(|| { let (answer, _) = nap(150); if answer == 0 { 4 } else { errno() } });
+    }),
+    case!("nanosleep_goes_on_after_stop_and_continuation", {
+        let sleeper = fork(|| {
+            let (answer, _) = nap(150);
+            if answer == 0 { 4 } else { errno() }
+        });
         sleep_ms(30);
         sys!(kill(sleeper, libc::SIGSTOP));
         wait_with(sleeper, libc::WUNTRACED);
         sys!(kill(sleeper, libc::SIGCONT));
         ending(sleeper)
-    },
-    poll_is_interrupted_even_with_restart => {
+    }),
+    case!("poll_is_interrupted_even_with_restart", {
         handle(libc::SIGUSR1, libc::SA_RESTART);
         let child = signal_soon(libc::SIGUSR1);
         let answer = value(sys!(poll(null_mut(), 0, 5000)));
         ending(child);
         answer
-    },
-    alarm_comes => { handle(libc::SIGALRM, 0); let before = sys!(alarm(1)); answers!(before, ok(sys!(pause())), counted()) },
-    alarm_tells_what_was_left => { sys!(alarm(100)); answers!(sys!(alarm(50)), sys!(alarm(0)), sys!(alarm(0))) },
-    setitimer_comes_again_and_again => {
+    }),
+    case!("alarm_comes", {
         handle(libc::SIGALRM, 0);
-        let interval = libc::itimerval { it_interval: libc::timeval { tv_sec: 0, tv_usec: 10_000 }, it_value: libc::timeval { tv_sec: 0, tv_usec: 10_000 } };
+        let before = sys!(alarm(1));
+        answers!(before, ok(sys!(pause())), counted())
+    }),
+    case!("alarm_tells_what_was_left", {
+        sys!(alarm(100));
+        answers!(sys!(alarm(50)), sys!(alarm(0)), sys!(alarm(0)))
+    }),
+    case!("setitimer_comes_again_and_again", {
+        handle(libc::SIGALRM, 0);
+        let interval = libc::itimerval {
+            it_interval: libc::timeval { tv_sec: 0, tv_usec: 10_000 },
+            it_value: libc::timeval { tv_sec: 0, tv_usec: 10_000 },
+        };
         let answer = ok(sys!(setitimer(libc::ITIMER_REAL, &interval, null_mut())));
-        while counted() < 3 { sys!(pause()); }
+        while counted() < 3 {
+            sys!(pause());
+        }
         answers!(answer, counted() >= 3)
-    },
-    setitimer_refuses => {
-        let bad = libc::itimerval { it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 }, it_value: libc::timeval { tv_sec: 0, tv_usec: 1_000_000 } };
+    }),
+    case!("setitimer_refuses", {
+        let bad = libc::itimerval {
+            it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
+            it_value: libc::timeval { tv_sec: 0, tv_usec: 1_000_000 },
+        };
         answers!(ok(sys!(setitimer(libc::ITIMER_REAL, &bad, null_mut()))), ok(sys!(setitimer(9, &bad, null_mut()))))
-    },
-    virtual_timer_counts_own_time => {
+    }),
+    case!("virtual_timer_counts_own_time", {
         handle(libc::SIGVTALRM, 0);
-        let once = libc::itimerval { it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 }, it_value: libc::timeval { tv_sec: 0, tv_usec: 20_000 } };
+        let once = libc::itimerval {
+            it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
+            it_value: libc::timeval { tv_sec: 0, tv_usec: 20_000 },
+        };
         let answer = ok(sys!(setitimer(libc::ITIMER_VIRTUAL, &once, null_mut())));
-        while counted() == 0 { std::hint::spin_loop(); }
+        while counted() == 0 {
+            std::hint::spin_loop();
+        }
         answers!(answer, counted())
-    },
-
-    alternate_stack_is_used => {
+    }),
+    case!("alternate_stack_is_used", {
         let stack = bad_page(libc::PROT_READ | libc::PROT_WRITE);
-        let big = sys!(mmap(null_mut(), 65536, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0));
+        let big = sys!(mmap(
+            null_mut(),
+            65536,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0
+        ));
         let alternate = libc::stack_t { ss_sp: big, ss_flags: 0, ss_size: 65536 };
         let answer = ok(sys!(sigaltstack(&alternate, null_mut())));
         handle(libc::SIGUSR1, libc::SA_ONSTACK);
@@ -378,19 +509,26 @@ cases! {
         sys!(raise(libc::SIGUSR1));
         let outside = (big as usize..big as usize + 65536).contains(&LAST_STACK.load(SeqCst));
         answers!(answer, inside, outside, !stack.is_null())
-    },
-    alternate_stack_refuses => {
+    }),
+    case!("alternate_stack_refuses", {
         let memory = bad_page(libc::PROT_READ | libc::PROT_WRITE);
         answers!(
             ok(sys!(sigaltstack(&libc::stack_t { ss_sp: memory.cast(), ss_flags: 0, ss_size: 1000 }, null_mut()))),
             ok(sys!(sigaltstack(&libc::stack_t { ss_sp: memory.cast(), ss_flags: 77, ss_size: 4096 }, null_mut()))),
         )
-    },
-    alternate_stack_saves_from_stack_overflow => {
+    }),
+    case!("alternate_stack_saves_from_stack_overflow", {
         let (read_end, write_end) = pipe();
         let child = fork(|| {
             FAULT_PIPE.store(write_end, SeqCst);
-            let memory = sys!(mmap(null_mut(), 65536, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0));
+            let memory = sys!(mmap(
+                null_mut(),
+                65536,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0
+            ));
             sys!(sigaltstack(&libc::stack_t { ss_sp: memory, ss_flags: 0, ss_size: 65536 }, null_mut()));
             install(libc::SIGSEGV, fault as *const () as usize, libc::SA_SIGINFO | libc::SA_ONSTACK);
             let limit = libc::rlimit { rlim_cur: 256 * 1024, rlim_max: 256 * 1024 };
@@ -400,63 +538,158 @@ cases! {
         close(write_end);
         let text = String::from_utf8_lossy(&read_to_end(read_end)).into_owned();
         answers!(text, ending(child))
-    },
-    stack_overflow_without_one_is_death => in_child(|| {
-        let limit = libc::rlimit { rlim_cur: 256 * 1024, rlim_max: 256 * 1024 };
-        sys!(setrlimit(libc::RLIMIT_STACK, &limit));
-        install(libc::SIGSEGV, count as *const () as usize, 0);
-        deepen(1) as i32
     }),
-
-    fault_at_null => faulting(libc::SIGSEGV, || { crate::memory::poke(std::ptr::null_mut()); }),
-    fault_at_null_by_reading => faulting(libc::SIGSEGV, || { crate::memory::peek(8 as *const u8); }),
-    fault_by_writing_to_a_read_only_page => faulting(libc::SIGSEGV, || crate::memory::poke(bad_page(libc::PROT_READ))),
-    fault_by_reading_an_inaccessible_page => faulting(libc::SIGSEGV, || { crate::memory::peek(bad_page(libc::PROT_NONE)); }),
-    fault_in_kernel_space => faulting(libc::SIGSEGV, || { crate::memory::peek(0xffff_8000_0000_0000_usize as *const u8); }),
-    fault_at_an_address_that_is_not_canonical => faulting(libc::SIGSEGV, || { crate::memory::peek(0x8000_0000_0000_0000_usize as *const u8); }),
-    fault_by_executing_data => faulting(libc::SIGSEGV, || {
-        let page = bad_page(libc::PROT_READ | libc::PROT_WRITE);
-        // SAFETY: it faults at once, which is the point.
-        unsafe { std::mem::transmute::<*mut u8, extern "C" fn()>(page)() }
-    }),
-    fault_by_a_privileged_instruction => faulting(libc::SIGSEGV, || unsafe { /* SAFETY: it faults. */ std::arch::asm!("hlt") }),
-    fault_by_an_interrupt_that_is_not_for_users => faulting(libc::SIGSEGV, || unsafe { /* SAFETY: it faults. */ std::arch::asm!("int 0x21") }),
-    illegal_instruction => faulting(libc::SIGILL, || unsafe { /* SAFETY: it faults. */ std::arch::asm!("ud2") }).replace("an address", "its address"),
-    division_by_zero => faulting(libc::SIGFPE, || unsafe { /* SAFETY: it faults. */ std::arch::asm!("xor edx, edx", "xor ecx, ecx", "mov eax, 1", "div ecx", out("eax") _, out("ecx") _, out("edx") _) }),
-    division_that_overflows => faulting(libc::SIGFPE, || unsafe { /* SAFETY: it faults. */ std::arch::asm!("mov edx, 1", "mov ecx, 1", "xor eax, eax", "div ecx", out("eax") _, out("ecx") _, out("edx") _) }),
-    breakpoint => faulting(libc::SIGTRAP, || unsafe { /* SAFETY: it traps. */ std::arch::asm!("int3") }),
-    single_step => faulting(libc::SIGTRAP, || unsafe { /* SAFETY: it traps. */ std::arch::asm!("pushfq", "or qword ptr [rsp], 0x100", "popfq", "nop", "nop") }),
-    vector_exception => faulting(libc::SIGFPE, || unsafe {
-        // SAFETY: the exception is unmasked in this child only, and the division by zero raises it.
-        let control = 0x1f80_u32 & !0x200;
-        std::arch::asm!("ldmxcsr [{}]", "xorps xmm0, xmm0", "mov eax, 1", "cvtsi2ss xmm1, eax", "divss xmm1, xmm0", in(reg) &control, out("eax") _, out("xmm0") _, out("xmm1") _)
-    }),
-    x87_exception => faulting(libc::SIGFPE, || unsafe {
-        // SAFETY: the exception is unmasked in this child only, and fwait raises it.
-        let control = 0x37b_u16;
-        std::arch::asm!("fldcw [{}]", "fld1", "fldz", "fdivp", "fwait", in(reg) &control)
-    }),
-    bus_error_past_the_end_of_a_file => faulting(libc::SIGBUS, || {
-        make_file(c"file", b"short", 0o644);
-        let file = open(c"file", libc::O_RDONLY);
-        let memory = sys!(mmap(null_mut(), 8192, libc::PROT_READ, libc::MAP_PRIVATE, file, 0)).cast::<u8>();
-        crate::memory::peek(memory.wrapping_add(4096));
-    }),
-    a_blocked_fault_is_death_all_the_same => in_child(|| {
-        install(libc::SIGSEGV, count as *const () as usize, 0);
-        block(&[libc::SIGSEGV]);
-        crate::memory::poke(null_mut());
-        0
-    }),
-    an_ignored_fault_is_death_all_the_same => in_child(|| { sys!(signal(libc::SIGSEGV, libc::SIG_IGN)); crate::memory::poke(null_mut()); 0 }),
-    a_handler_can_change_registers => {
+    case!(
+        "stack_overflow_without_one_is_death",
+        in_child(|| {
+            let limit = libc::rlimit { rlim_cur: 256 * 1024, rlim_max: 256 * 1024 };
+            sys!(setrlimit(libc::RLIMIT_STACK, &limit));
+            install(libc::SIGSEGV, count as *const () as usize, 0);
+            deepen(1) as i32
+        })
+    ),
+    case!(
+        "fault_at_null",
+        faulting(libc::SIGSEGV, || {
+            crate::memory::poke(std::ptr::null_mut());
+        })
+    ),
+    case!(
+        "fault_at_null_by_reading",
+        faulting(libc::SIGSEGV, || {
+            crate::memory::peek(8 as *const u8);
+        })
+    ),
+    case!(
+        "fault_by_writing_to_a_read_only_page",
+        faulting(libc::SIGSEGV, || crate::memory::poke(bad_page(libc::PROT_READ)))
+    ),
+    case!(
+        "fault_by_reading_an_inaccessible_page",
+        faulting(libc::SIGSEGV, || {
+            crate::memory::peek(bad_page(libc::PROT_NONE));
+        })
+    ),
+    case!(
+        "fault_in_kernel_space",
+        faulting(libc::SIGSEGV, || {
+            crate::memory::peek(0xffff_8000_0000_0000_usize as *const u8);
+        })
+    ),
+    case!(
+        "fault_at_an_address_that_is_not_canonical",
+        faulting(libc::SIGSEGV, || {
+            crate::memory::peek(0x8000_0000_0000_0000_usize as *const u8);
+        })
+    ),
+    case!(
+        "fault_by_executing_data",
+        faulting(libc::SIGSEGV, || {
+            let page = bad_page(libc::PROT_READ | libc::PROT_WRITE);
+            // SAFETY: it faults at once, which is the point.
+            unsafe { std::mem::transmute::<*mut u8, extern "C" fn()>(page)() }
+        })
+    ),
+    case!(
+        "fault_by_a_privileged_instruction",
+        faulting(libc::SIGSEGV, || unsafe {
+            /* SAFETY: it faults. */
+            std::arch::asm!("hlt")
+        })
+    ),
+    case!(
+        "fault_by_an_interrupt_that_is_not_for_users",
+        faulting(libc::SIGSEGV, || unsafe {
+            /* SAFETY: it faults. */
+            std::arch::asm!("int 0x21")
+        })
+    ),
+    case!(
+        "illegal_instruction",
+        faulting(libc::SIGILL, || unsafe {
+            /* SAFETY: it faults. */
+            std::arch::asm!("ud2")
+        })
+        .replace("an address", "its address")
+    ),
+    case!(
+        "division_by_zero",
+        faulting(libc::SIGFPE, || unsafe {
+            /* SAFETY: it faults. */
+            std::arch::asm!("xor edx, edx", "xor ecx, ecx", "mov eax, 1", "div ecx", out("eax") _, out("ecx") _, out("edx") _)
+        })
+    ),
+    case!(
+        "division_that_overflows",
+        faulting(libc::SIGFPE, || unsafe {
+            /* SAFETY: it faults. */
+            std::arch::asm!("mov edx, 1", "mov ecx, 1", "xor eax, eax", "div ecx", out("eax") _, out("ecx") _, out("edx") _)
+        })
+    ),
+    case!(
+        "breakpoint",
+        faulting(libc::SIGTRAP, || unsafe {
+            /* SAFETY: it traps. */
+            std::arch::asm!("int3")
+        })
+    ),
+    case!(
+        "single_step",
+        faulting(libc::SIGTRAP, || unsafe {
+            /* SAFETY: it traps. */
+            std::arch::asm!("pushfq", "or qword ptr [rsp], 0x100", "popfq", "nop", "nop")
+        })
+    ),
+    case!(
+        "vector_exception",
+        faulting(libc::SIGFPE, || unsafe {
+            // SAFETY: the exception is unmasked in this child only, and the division by zero raises it.
+            let control = 0x1f80_u32 & !0x200;
+            std::arch::asm!("ldmxcsr [{}]", "xorps xmm0, xmm0", "mov eax, 1", "cvtsi2ss xmm1, eax", "divss xmm1, xmm0", in(reg) &control, out("eax") _, out("xmm0") _, out("xmm1") _)
+        })
+    ),
+    case!(
+        "x87_exception",
+        faulting(libc::SIGFPE, || unsafe {
+            // SAFETY: the exception is unmasked in this child only, and fwait raises it.
+            let control = 0x37b_u16;
+            std::arch::asm!("fldcw [{}]", "fld1", "fldz", "fdivp", "fwait", in(reg) &control)
+        })
+    ),
+    case!(
+        "bus_error_past_the_end_of_a_file",
+        faulting(libc::SIGBUS, || {
+            make_file(c"file", b"short", 0o644);
+            let file = open(c"file", libc::O_RDONLY);
+            let memory = sys!(mmap(null_mut(), 8192, libc::PROT_READ, libc::MAP_PRIVATE, file, 0)).cast::<u8>();
+            crate::memory::peek(memory.wrapping_add(4096));
+        })
+    ),
+    case!(
+        "a_blocked_fault_is_death_all_the_same",
+        in_child(|| {
+            install(libc::SIGSEGV, count as *const () as usize, 0);
+            block(&[libc::SIGSEGV]);
+            crate::memory::poke(null_mut());
+            0
+        })
+    ),
+    case!(
+        "an_ignored_fault_is_death_all_the_same",
+        in_child(|| {
+            sys!(signal(libc::SIGSEGV, libc::SIG_IGN));
+            crate::memory::poke(null_mut());
+            0
+        })
+    ),
+    case!("a_handler_can_change_registers", {
         install(libc::SIGILL, skip_ud2 as *const () as usize, libc::SA_SIGINFO);
         let answer: u64;
         // SAFETY: the handler skips the instruction and sets rax.
         unsafe { std::arch::asm!("ud2", out("rax") answer) };
         answer
-    },
-    vector_registers_survive_a_handler => {
+    }),
+    case!("vector_registers_survive_a_handler", {
         install(libc::SIGUSR1, spoil_registers as *const () as usize, 0);
         let (own, after): (u64, u64) = (sys!(getpid()) as u64, 0x1122_3344_5566_7788);
         let kept: u64;
@@ -466,8 +699,8 @@ cases! {
                 inlateout("rax") 62_u64 => _, in("rdi") own, in("rsi") 10_u64, out("rcx") _, out("r11") _, out("xmm9") _);
         }
         answers!(kept == after, counted())
-    },
-    the_red_zone_survives_a_handler => {
+    }),
+    case!("the_red_zone_survives_a_handler", {
         handle(libc::SIGUSR1, 0);
         let kept: u64;
         // SAFETY: the 128 bytes below the stack pointer belong to this code by the ABI (§3.2.2).
@@ -477,8 +710,8 @@ cases! {
                 inlateout("rax") 62_u64 => _, in("rdi") sys!(getpid()) as u64, in("rsi") 10_u64, out("rcx") _, out("r11") _);
         }
         answers!(kept == 0x5a5a + 0x2525, counted())
-    },
-    flags_are_clean_in_a_handler_and_kept_outside => {
+    }),
+    case!("flags_are_clean_in_a_handler_and_kept_outside", {
         install(libc::SIGUSR1, note_flags as *const () as usize, 0);
         let flags: u64;
         // SAFETY: the direction flag is cleared again before compiled code runs.
@@ -487,32 +720,51 @@ cases! {
                 inlateout("rax") 62_u64 => _, in("rdi") sys!(getpid()) as u64, in("rsi") 10_u64, out("rcx") _, out("r11") _);
         }
         answers!(flags & 0x400 != 0, MASK_INSIDE.load(SeqCst) & 0x400 != 0)
-    },
-    a_handler_interrupted_by_another => {
+    }),
+    case!("a_handler_interrupted_by_another", {
         handle(libc::SIGUSR2, 0);
         install(libc::SIGUSR1, raise_another as *const () as usize, 0);
         sys!(raise(libc::SIGUSR1));
         answers!(counted(), LAST_VALUE.load(SeqCst))
-    },
-    sigpipe_is_death => in_child(|| { sys!(signal(libc::SIGPIPE, libc::SIG_DFL)); let (read_end, write_end) = pipe(); close(read_end); write_all(write_end, b"x"); 0 }),
-    children_stop_without_notice => {
+    }),
+    case!(
+        "sigpipe_is_death",
+        in_child(|| {
+            sys!(signal(libc::SIGPIPE, libc::SIG_DFL));
+            let (read_end, write_end) = pipe();
+            close(read_end);
+            write_all(write_end, b"x");
+            0
+        })
+    ),
+    case!("children_stop_without_notice", {
         handle(libc::SIGCHLD, libc::SA_NOCLDSTOP);
-        let child = fork(|| { sys!(raise(libc::SIGSTOP)); 0 });
+        let child = fork(|| {
+            sys!(raise(libc::SIGSTOP));
+            0
+        });
         let stop = wait_with(child, libc::WUNTRACED);
         let quiet = counted();
         sys!(kill(child, libc::SIGCONT));
         answers!(stop, quiet, ending(child), counted())
-    },
-    children_without_burial => { handle(libc::SIGCHLD, libc::SA_NOCLDWAIT); fork(|| 3); answers!(value(sys!(wait(null_mut())))) },
-    a_user_may_not_signal_root => as_user(|| answers!(ok(sys!(kill(1, 0))), ok(sys!(kill(sys!(getppid()), libc::SIGTERM))))),
-    continuation_drops_pending_stops => {
+    }),
+    case!("children_without_burial", {
+        handle(libc::SIGCHLD, libc::SA_NOCLDWAIT);
+        fork(|| 3);
+        answers!(value(sys!(wait(null_mut()))))
+    }),
+    case!(
+        "a_user_may_not_signal_root",
+        as_user(|| answers!(ok(sys!(kill(1, 0))), ok(sys!(kill(sys!(getppid()), libc::SIGTERM)))))
+    ),
+    case!("continuation_drops_pending_stops", {
         block(&[libc::SIGTSTP, libc::SIGCONT]);
         sys!(raise(libc::SIGTSTP));
         let before = is_in(pending(), libc::SIGTSTP);
         sys!(raise(libc::SIGCONT));
         answers!(before, is_in(pending(), libc::SIGTSTP), is_in(pending(), libc::SIGCONT))
-    },
-}
+    }),
+];
 
 #[inline(never)]
 fn deepen(depth: u64) -> u64 {

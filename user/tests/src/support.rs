@@ -1,5 +1,5 @@
-//! The words in which cases are written: calls answered by "ok", a value or an errno's name; children and how they ended.
-//! Everything here asks the kernel directly; a failure is an answer, never a panic.
+//! The words in which cases are written: calls answered by "ok", a value or an errno's name; children and how they
+//! ended. Everything here asks the kernel directly; a failure is an answer, never a panic.
 
 use std::ffi::{CStr, CString};
 use std::sync::OnceLock;
@@ -10,13 +10,11 @@ pub struct Case {
     pub ask: fn() -> String,
 }
 
-/// Lists a family's cases: `name => expression,` where the expression is anything that can be displayed.
+/// A case: its name, and an expression that can be displayed.
 #[macro_export]
-macro_rules! cases {
-    ($($(#[$attribute:meta])* $name:ident => $answer:expr,)*) => {
-        pub const CASES: &[$crate::support::Case] = &[
-            $($crate::support::Case { name: stringify!($name), ask: || { ($answer).to_string() } },)*
-        ];
+macro_rules! case {
+    ($name:literal, $answer:expr) => {
+        $crate::support::Case { name: $name, ask: || ($answer).to_string() }
     };
 }
 

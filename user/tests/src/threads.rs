@@ -1,7 +1,7 @@
 //! Threads and futexes: pthreads as libc makes them of clone, and the calls underneath.
 
 use conformance::support::*;
-use conformance::{answers, cases, sys};
+use conformance::{answers, case, sys};
 use std::cell::Cell;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::SeqCst};
@@ -65,88 +65,286 @@ thread_local! {
     static OWN: Cell<u32> = const { Cell::new(5) };
 }
 
-cases! {
-    create_and_join => thread::spawn(|| 42).join().unwrap_or(0),
-    fifty_threads => { let threads: Vec<_> = (0..50).map(|number| thread::spawn(move || number)).collect(); threads.into_iter().map(|thread| thread.join().unwrap_or(0)).sum::<i32>() },
-    threads_one_after_the_other => (0..300).map(|_| thread::spawn(|| 1).join().unwrap_or(0)).sum::<i32>(),
-    threads_share_memory_and_a_mutex => {
+pub const CASES: &[Case] = &[
+    case!("create_and_join", thread::spawn(|| 42).join().unwrap_or(0)),
+    case!("fifty_threads", {
+        let threads: Vec<_> = (0..50).map(|number| thread::spawn(move || number)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or(0)).sum::<i32>()
+    }),
+    case!("threads_one_after_the_other", (0..300).map(|_| thread::spawn(|| 1).join().unwrap_or(0)).sum::<i32>()),
+    case!("threads_share_memory_and_a_mutex", {
         let total = Arc::new(Mutex::new(0));
-        let threads: Vec<_> = (0..4).map(|_| { let total = total.clone(); thread::spawn(move || for _ in 0..10_000 { if let Ok(mut total) = total.lock() { *total += 1; } }) }).collect();
-        for thread in threads { let _ = thread.join(); }
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let total = total.clone();
+                thread::spawn(move || {
+                    for _ in 0..10_000 {
+                        if let Ok(mut total) = total.lock() {
+                            *total += 1;
+                        }
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            let _ = thread.join();
+        }
         total.lock().map_or(0, |total| *total)
-    },
-    threads_have_their_own_locals => { OWN.set(6); let other = thread::spawn(|| { let before = OWN.get(); OWN.set(7); before }).join().unwrap_or(0); answers!(other, OWN.get()) },
-    threads_have_one_pid_and_many_tids => { let (pid, tid) = thread::spawn(|| (sys!(getpid()), sys!(syscall(libc::SYS_gettid)))).join().unwrap_or((0, 0)); answers!(pid == sys!(getpid()), tid != i64::from(pid)) },
-    a_condition_variable => {
+    }),
+    case!("threads_have_their_own_locals", {
+        OWN.set(6);
+        let other = thread::spawn(|| {
+            let before = OWN.get();
+            OWN.set(7);
+            before
+        })
+        .join()
+        .unwrap_or(0);
+        answers!(other, OWN.get())
+    }),
+    case!("threads_have_one_pid_and_many_tids", {
+        let (pid, tid) = thread::spawn(|| (sys!(getpid()), sys!(syscall(libc::SYS_gettid)))).join().unwrap_or((0, 0));
+        answers!(pid == sys!(getpid()), tid != i64::from(pid))
+    }),
+    case!("a_condition_variable", {
         let pair = Arc::new((Mutex::new(0), Condvar::new()));
         let other = pair.clone();
-        let thread = thread::spawn(move || { if let Ok(mut turn) = other.0.lock() { while *turn < 100 { if *turn % 2 == 1 { *turn += 1; other.1.notify_all(); } else if let Ok((next, _)) = other.1.wait_timeout(turn, Duration::from_secs(5)) { turn = next; } else { return; } } } });
+        let thread = thread::spawn(move || {
+            if let Ok(mut turn) = other.0.lock() {
+                while *turn < 100 {
+                    if *turn % 2 == 1 {
+                        *turn += 1;
+                        other.1.notify_all();
+                    } else if let Ok((next, _)) = other.1.wait_timeout(turn, Duration::from_secs(5)) {
+                        turn = next;
+                    } else {
+                        return;
+                    }
+                }
+            }
+        });
         let mut last = 0;
-        if let Ok(mut turn) = pair.0.lock() { while *turn < 100 { if *turn % 2 == 0 { *turn += 1; pair.1.notify_all(); } else if let Ok((next, _)) = pair.1.wait_timeout(turn, Duration::from_secs(5)) { turn = next; } else { break; } last = *turn; if last >= 99 { break; } } }
-        if let Ok(mut turn) = pair.0.lock() { *turn = 100; pair.1.notify_all(); }
+        if let Ok(mut turn) = pair.0.lock() {
+            while *turn < 100 {
+                if *turn % 2 == 0 {
+                    *turn += 1;
+                    pair.1.notify_all();
+                } else if let Ok((next, _)) = pair.1.wait_timeout(turn, Duration::from_secs(5)) {
+                    turn = next;
+                } else {
+                    break;
+                }
+                last = *turn;
+                if last >= 99 {
+                    break;
+                }
+            }
+        }
+        if let Ok(mut turn) = pair.0.lock() {
+            *turn = 100;
+            pair.1.notify_all();
+        }
         answers!(last >= 99, thread.join().is_ok())
-    },
-    a_condition_variable_runs_out => { let pair = (Mutex::new(()), Condvar::new()); pair.0.lock().is_ok_and(|guard| pair.1.wait_timeout(guard, Duration::from_millis(10)).is_ok_and(|(_, result)| result.timed_out())) },
-    a_barrier => { let barrier = Arc::new(Barrier::new(5)); let threads: Vec<_> = (0..5).map(|_| { let barrier = barrier.clone(); thread::spawn(move || barrier.wait().is_leader()) }).collect(); threads.into_iter().filter_map(|thread| thread.join().ok()).filter(|leader| *leader).count() },
-    a_read_write_lock => { let lock = Arc::new(RwLock::new(0)); let threads: Vec<_> = (0..4).map(|index| { let lock = lock.clone(); thread::spawn(move || for _ in 0..1000 { if index % 2 == 0 { if let Ok(mut value) = lock.write() { *value += 1; } } else { drop(lock.read()); } }) }).collect(); for thread in threads { let _ = thread.join(); } lock.read().map_or(0, |value| *value) },
-    a_channel => { let (sender, receiver) = mpsc::channel(); let thread = thread::spawn(move || for number in 0..1000 { let _ = sender.send(number); }); let sum: i32 = receiver.iter().sum(); let _ = thread.join(); sum },
-    a_thread_can_end_the_process => in_child(|| { let thread = thread::spawn(|| exit(6)); let _ = thread.join(); 1 }),
-    the_first_thread_may_leave_before_the_others => in_child(|| { thread::spawn(|| { sleep_ms(30); exit(8) }); sys!(syscall(libc::SYS_exit, 3)); 1 }),
-    a_fault_in_a_thread_ends_all => in_child(|| { let thread = thread::spawn(|| { sys!(signal(libc::SIGSEGV, libc::SIG_DFL)); crate::memory::poke(null_mut()) }); let _ = thread.join(); sleep_ms(1000); 1 }),
-    a_child_forked_by_a_thread_has_one_thread => in_child(|| {
-        thread::spawn(|| sleep_ms(10_000));
-        thread::spawn(|| ending(fork(|| std::fs::read_dir("/proc/self/task").map_or(0, |entries| entries.count() as i32)))).join().map_or(99, |how| i32::from(how == "exit 1"))
     }),
-    any_thread_may_wait_for_the_process_child => { let child = fork(|| 4); thread::spawn(move || ending(child)).join().unwrap_or_default() },
-    a_signal_to_a_thread => {
+    case!("a_condition_variable_runs_out", {
+        let pair = (Mutex::new(()), Condvar::new());
+        pair.0.lock().is_ok_and(|guard| {
+            pair.1.wait_timeout(guard, Duration::from_millis(10)).is_ok_and(|(_, result)| result.timed_out())
+        })
+    }),
+    case!("a_barrier", {
+        let barrier = Arc::new(Barrier::new(5));
+        let threads: Vec<_> = (0..5)
+            .map(|_| {
+                let barrier = barrier.clone();
+                thread::spawn(move || barrier.wait().is_leader())
+            })
+            .collect();
+        threads.into_iter().filter_map(|thread| thread.join().ok()).filter(|leader| *leader).count()
+    }),
+    case!("a_read_write_lock", {
+        let lock = Arc::new(RwLock::new(0));
+        let threads: Vec<_> = (0..4)
+            .map(|index| {
+                let lock = lock.clone();
+                thread::spawn(move || {
+                    for _ in 0..1000 {
+                        if index % 2 == 0 {
+                            if let Ok(mut value) = lock.write() {
+                                *value += 1;
+                            }
+                        } else {
+                            drop(lock.read());
+                        }
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            let _ = thread.join();
+        }
+        lock.read().map_or(0, |value| *value)
+    }),
+    case!("a_channel", {
+        let (sender, receiver) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            for number in 0..1000 {
+                let _ = sender.send(number);
+            }
+        });
+        let sum: i32 = receiver.iter().sum();
+        let _ = thread.join();
+        sum
+    }),
+    case!(
+        "a_thread_can_end_the_process",
+        in_child(|| {
+            let thread = thread::spawn(|| exit(6));
+            let _ = thread.join();
+            1
+        })
+    ),
+    case!(
+        "the_first_thread_may_leave_before_the_others",
+        in_child(|| {
+            thread::spawn(|| {
+                sleep_ms(30);
+                exit(8)
+            });
+            sys!(syscall(libc::SYS_exit, 3));
+            1
+        })
+    ),
+    case!(
+        "a_fault_in_a_thread_ends_all",
+        in_child(|| {
+            let thread = thread::spawn(|| {
+                sys!(signal(libc::SIGSEGV, libc::SIG_DFL));
+                crate::memory::poke(null_mut())
+            });
+            let _ = thread.join();
+            sleep_ms(1000);
+            1
+        })
+    ),
+    case!(
+        "a_child_forked_by_a_thread_has_one_thread",
+        in_child(|| {
+            thread::spawn(|| sleep_ms(10_000));
+            thread::spawn(|| {
+                ending(fork(|| std::fs::read_dir("/proc/self/task").map_or(0, |entries| entries.count() as i32)))
+            })
+            .join()
+            .map_or(99, |how| i32::from(how == "exit 1"))
+        })
+    ),
+    case!("any_thread_may_wait_for_the_process_child", {
+        let child = fork(|| 4);
+        thread::spawn(move || ending(child)).join().unwrap_or_default()
+    }),
+    case!("a_signal_to_a_thread", {
         sys!(signal(libc::SIGUSR1, note_thread as *const () as libc::sighandler_t));
         let (sender, receiver) = mpsc::channel();
-        let thread = thread::spawn(move || { let _ = sender.send(sys!(syscall(libc::SYS_gettid)) as i32); sleep_ms(100); });
+        let thread = thread::spawn(move || {
+            let _ = sender.send(sys!(syscall(libc::SYS_gettid)) as i32);
+            sleep_ms(100);
+        });
         let tid = receiver.recv().unwrap_or(0);
         let sent = ok(sys!(syscall(libc::SYS_tgkill, sys!(getpid()), tid, libc::SIGUSR1)));
         let _ = thread.join();
         answers!(sent, HANDLED_BY.load(SeqCst) == tid)
-    },
-    a_signal_to_the_process_goes_to_a_thread_that_takes_it => {
+    }),
+    case!("a_signal_to_the_process_goes_to_a_thread_that_takes_it", {
         sys!(signal(libc::SIGUSR1, note_thread as *const () as libc::sighandler_t));
         let (sender, receiver) = mpsc::channel();
-        let thread = thread::spawn(move || { let _ = sender.send(sys!(syscall(libc::SYS_gettid)) as i32); while HANDLED_BY.load(SeqCst) == 0 { sleep_ms(1); } });
+        let thread = thread::spawn(move || {
+            let _ = sender.send(sys!(syscall(libc::SYS_gettid)) as i32);
+            while HANDLED_BY.load(SeqCst) == 0 {
+                sleep_ms(1);
+            }
+        });
         let tid = receiver.recv().unwrap_or(0);
         // SAFETY: a signal set is plain integers.
-        unsafe { let mut set: libc::sigset_t = std::mem::zeroed(); libc::sigaddset(&mut set, libc::SIGUSR1); libc::sigprocmask(libc::SIG_BLOCK, &set, null_mut()); libc::kill(libc::getpid(), libc::SIGUSR1); }
+        unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigaddset(&mut set, libc::SIGUSR1);
+            libc::sigprocmask(libc::SIG_BLOCK, &set, null_mut());
+            libc::kill(libc::getpid(), libc::SIGUSR1);
+        }
         let _ = thread.join();
         HANDLED_BY.load(SeqCst) == tid
-    },
-    masks_are_inherited_by_threads => {
+    }),
+    case!("masks_are_inherited_by_threads", {
         // SAFETY: signal sets are plain integers.
         unsafe {
             let mut set: libc::sigset_t = std::mem::zeroed();
             libc::sigaddset(&mut set, libc::SIGUSR2);
             libc::sigprocmask(libc::SIG_BLOCK, &set, null_mut());
         }
-        thread::spawn(|| { let mut bits = 0_u64; sys!(syscall(libc::SYS_rt_sigprocmask, 0, 0, &raw mut bits, 8)); bits >> (libc::SIGUSR2 - 1) & 1 }).join().unwrap_or(9)
-    },
-    a_thread_keeps_its_vector_registers => {
-        let spinner = thread::spawn(|| { let mut sum = 0.0_f64; for index in 1..2_000_000 { sum += 1.0 / f64::from(index); } sum });
+        thread::spawn(|| {
+            let mut bits = 0_u64;
+            sys!(syscall(libc::SYS_rt_sigprocmask, 0, 0, &raw mut bits, 8));
+            bits >> (libc::SIGUSR2 - 1) & 1
+        })
+        .join()
+        .unwrap_or(9)
+    }),
+    case!("a_thread_keeps_its_vector_registers", {
+        let spinner = thread::spawn(|| {
+            let mut sum = 0.0_f64;
+            for index in 1..2_000_000 {
+                sum += 1.0 / f64::from(index);
+            }
+            sum
+        });
         let mut sum = 0.0_f64;
-        for index in 1..2_000_000 { sum += 1.0 / f64::from(index); }
+        for index in 1..2_000_000 {
+            sum += 1.0 / f64::from(index);
+        }
         spinner.join().is_ok_and(|other| other.to_bits() == sum.to_bits())
-    },
-    threads_share_descriptors_and_folder => { let file = thread::spawn(|| { sys!(mkdir(c"d".as_ptr(), 0o755)); sys!(chdir(c"d".as_ptr())); open(c".", 0) }).join().unwrap_or(-1); answers!(ok(sys!(fcntl(file, libc::F_GETFD))), std::env::current_dir().is_ok_and(|path| path.ends_with("d"))) },
-    a_threads_name => { let thread = thread::Builder::new().name("worker".into()).spawn(|| { let mut name = [0_u8; 16]; sys!(prctl(libc::PR_GET_NAME, name.as_mut_ptr())); String::from_utf8_lossy(&name[..6]).into_owned() }); thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_default() },
-    cancelling_a_thread => {
-        extern "C" fn wait(_: *mut libc::c_void) -> *mut libc::c_void { loop { sys!(pause()); } }
+    }),
+    case!("threads_share_descriptors_and_folder", {
+        let file = thread::spawn(|| {
+            sys!(mkdir(c"d".as_ptr(), 0o755));
+            sys!(chdir(c"d".as_ptr()));
+            open(c".", 0)
+        })
+        .join()
+        .unwrap_or(-1);
+        answers!(ok(sys!(fcntl(file, libc::F_GETFD))), std::env::current_dir().is_ok_and(|path| path.ends_with("d")))
+    }),
+    case!("a_threads_name", {
+        let thread = thread::Builder::new().name("worker".into()).spawn(|| {
+            let mut name = [0_u8; 16];
+            sys!(prctl(libc::PR_GET_NAME, name.as_mut_ptr()));
+            String::from_utf8_lossy(&name[..6]).into_owned()
+        });
+        thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_default()
+    }),
+    case!("cancelling_a_thread", {
+        extern "C" fn wait(_: *mut libc::c_void) -> *mut libc::c_void {
+            loop {
+                sys!(pause());
+            }
+        }
         // SAFETY: pthreads' own use: the thread is created, cancelled and joined.
         unsafe {
-            unsafe extern "C" { fn pthread_cancel(thread: libc::pthread_t) -> i32; }
+            unsafe extern "C" {
+                fn pthread_cancel(thread: libc::pthread_t) -> i32;
+            }
             let mut thread = 0;
             let mut result = null_mut();
             let created = libc::pthread_create(&mut thread, std::ptr::null(), wait, null_mut());
             sleep_ms(10);
-            answers!(returned(created), returned(pthread_cancel(thread)), returned(libc::pthread_join(thread, &mut result)), result as isize)
+            answers!(
+                returned(created),
+                returned(pthread_cancel(thread)),
+                returned(libc::pthread_join(thread, &mut result)),
+                result as isize
+            )
         }
-    },
-    a_robust_mutex_of_a_dead_thread => {
+    }),
+    case!("a_robust_mutex_of_a_dead_thread", {
         // SAFETY: the mutex lives in a static-like leaked box, and is used as pthreads says.
         unsafe {
             let mutex: &'static mut libc::pthread_mutex_t = Box::leak(Box::new(std::mem::zeroed()));
@@ -158,17 +356,40 @@ cases! {
             let _ = thread::spawn(move || libc::pthread_mutex_lock(address as *mut _)).join();
             let first = libc::pthread_mutex_lock(mutex);
             let repaired = libc::pthread_mutex_consistent(mutex);
-            answers!(returned(first), returned(repaired), returned(libc::pthread_mutex_unlock(mutex)), returned(libc::pthread_mutex_lock(mutex)))
+            answers!(
+                returned(first),
+                returned(repaired),
+                returned(libc::pthread_mutex_unlock(mutex)),
+                returned(libc::pthread_mutex_lock(mutex))
+            )
         }
-    },
-
-    futex_wait_with_another_value => value(futex(&WORD, libc::FUTEX_WAIT, 1, None)),
-    futex_wait_runs_out => value(futex(&WORD, libc::FUTEX_WAIT, 0, Some(&short()))),
-    futex_wait_with_a_bad_time => value(futex(&WORD, libc::FUTEX_WAIT, 0, Some(&libc::timespec { tv_sec: 0, tv_nsec: 1_000_000_000 }))),
-    futex_wake_of_nobody => value(futex(&WORD, libc::FUTEX_WAKE, 10, None)),
-    futex_of_a_bad_address => answers!(value(sys!(syscall(libc::SYS_futex, 1, libc::FUTEX_WAIT, 0, 0))), value(sys!(syscall(libc::SYS_futex, 4, libc::FUTEX_WAIT, 0, 0))), value(sys!(syscall(libc::SYS_futex, &WORD, 99, 0, 0)))),
-    futex_wakes_as_many_as_it_says => { static WOKEN: AtomicI32 = AtomicI32::new(0); let threads = waiters(4, &WORD, &WOKEN); let first = until(1, || futex(&WORD, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1, None)); let rest = until(3, || futex(&WORD, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 100, None)); for thread in threads { let _ = thread.join(); } answers!(first, rest, WOKEN.load(SeqCst)) },
-    futex_requeue_moves_waiters => {
+    }),
+    case!("futex_wait_with_another_value", value(futex(&WORD, libc::FUTEX_WAIT, 1, None))),
+    case!("futex_wait_runs_out", value(futex(&WORD, libc::FUTEX_WAIT, 0, Some(&short())))),
+    case!(
+        "futex_wait_with_a_bad_time",
+        value(futex(&WORD, libc::FUTEX_WAIT, 0, Some(&libc::timespec { tv_sec: 0, tv_nsec: 1_000_000_000 })))
+    ),
+    case!("futex_wake_of_nobody", value(futex(&WORD, libc::FUTEX_WAKE, 10, None))),
+    case!(
+        "futex_of_a_bad_address",
+        answers!(
+            value(sys!(syscall(libc::SYS_futex, 1, libc::FUTEX_WAIT, 0, 0))),
+            value(sys!(syscall(libc::SYS_futex, 4, libc::FUTEX_WAIT, 0, 0))),
+            value(sys!(syscall(libc::SYS_futex, &WORD, 99, 0, 0)))
+        )
+    ),
+    case!("futex_wakes_as_many_as_it_says", {
+        static WOKEN: AtomicI32 = AtomicI32::new(0);
+        let threads = waiters(4, &WORD, &WOKEN);
+        let first = until(1, || futex(&WORD, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1, None));
+        let rest = until(3, || futex(&WORD, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 100, None));
+        for thread in threads {
+            let _ = thread.join();
+        }
+        answers!(first, rest, WOKEN.load(SeqCst))
+    }),
+    case!("futex_requeue_moves_waiters", {
         static WOKEN: AtomicI32 = AtomicI32::new(0);
         static OTHER: AtomicU32 = AtomicU32::new(0);
         let threads = waiters(3, &WORD, &WOKEN);
@@ -177,43 +398,86 @@ cases! {
         let wrong = value(requeue(&WORD, libc::FUTEX_CMP_REQUEUE | libc::FUTEX_PRIVATE_FLAG, 1, 100, &OTHER, 5));
         let here = futex(&WORD, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 100, None);
         let there = futex(&OTHER, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 100, None);
-        for thread in threads { let _ = thread.join(); }
+        for thread in threads {
+            let _ = thread.join();
+        }
         answers!(moved, wrong, here, there)
-    },
-    futex_bitsets_choose => {
-        let thread = thread::spawn(|| sys!(syscall(libc::SYS_futex, &WORD, libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG, 0, 0, 0, 0b10)));
+    }),
+    case!("futex_bitsets_choose", {
+        let thread = thread::spawn(|| {
+            sys!(syscall(libc::SYS_futex, &WORD, libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG, 0, 0, 0, 0b10))
+        });
         sleep_ms(100);
-        let other = sys!(syscall(libc::SYS_futex, &WORD, libc::FUTEX_WAKE_BITSET | libc::FUTEX_PRIVATE_FLAG, 10, 0, 0, 0b01));
-        let own = until(1, || sys!(syscall(libc::SYS_futex, &WORD, libc::FUTEX_WAKE_BITSET | libc::FUTEX_PRIVATE_FLAG, 10, 0, 0, 0b11)));
-        answers!(other, own, thread.join().unwrap_or(-9), value(sys!(syscall(libc::SYS_futex, &WORD, libc::FUTEX_WAKE_BITSET, 10, 0, 0, 0))))
-    },
-    futex_wait_until_a_time_that_is_past => value(sys!(syscall(libc::SYS_futex, &WORD, libc::FUTEX_WAIT_BITSET, 0, &raw const PAST, 0, u32::MAX))),
-    futex_in_shared_memory_wakes_another_process => {
-        let memory = sys!(mmap(null_mut(), 4096, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1, 0));
+        let other =
+            sys!(syscall(libc::SYS_futex, &WORD, libc::FUTEX_WAKE_BITSET | libc::FUTEX_PRIVATE_FLAG, 10, 0, 0, 0b01));
+        let own = until(1, || {
+            sys!(syscall(libc::SYS_futex, &WORD, libc::FUTEX_WAKE_BITSET | libc::FUTEX_PRIVATE_FLAG, 10, 0, 0, 0b11))
+        });
+        answers!(
+            other,
+            own,
+            thread.join().unwrap_or(-9),
+            value(sys!(syscall(libc::SYS_futex, &WORD, libc::FUTEX_WAKE_BITSET, 10, 0, 0, 0)))
+        )
+    }),
+    case!(
+        "futex_wait_until_a_time_that_is_past",
+        value(sys!(syscall(libc::SYS_futex, &WORD, libc::FUTEX_WAIT_BITSET, 0, &raw const PAST, 0, u32::MAX)))
+    ),
+    case!("futex_in_shared_memory_wakes_another_process", {
+        let memory = sys!(mmap(
+            null_mut(),
+            4096,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+            -1,
+            0
+        ));
         // SAFETY: the mapping is a page of zeros, shared, and lives as long as the process.
         let word: &'static AtomicU32 = unsafe { &*memory.cast() };
-        let child = fork(|| { while futex(word, libc::FUTEX_WAIT, 0, None) != 0 {} 5 });
+        let child = fork(|| {
+            while futex(word, libc::FUTEX_WAIT, 0, None) != 0 {}
+            5
+        });
         answers!(until(1, || futex(word, libc::FUTEX_WAKE, 1, None)), ending(child))
-    },
-    futex_private_does_not_reach_another_process => {
-        let memory = sys!(mmap(null_mut(), 4096, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1, 0));
+    }),
+    case!("futex_private_does_not_reach_another_process", {
+        let memory = sys!(mmap(
+            null_mut(),
+            4096,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+            -1,
+            0
+        ));
         // SAFETY: as above.
         let word: &'static AtomicU32 = unsafe { &*memory.cast() };
-        let child = fork(|| { let limit = libc::timespec { tv_sec: 0, tv_nsec: 200_000_000 }; if futex(word, libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, 0, Some(&limit)) == 0 { 1 } else { 2 } });
+        let child = fork(|| {
+            let limit = libc::timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+            if futex(word, libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, 0, Some(&limit)) == 0 { 1 } else { 2 }
+        });
         sleep_ms(50);
         answers!(futex(word, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1, None), ending(child))
-    },
-    futex_wait_is_interrupted => {
+    }),
+    case!("futex_wait_is_interrupted", {
         sys!(signal(libc::SIGUSR1, note_thread as *const () as libc::sighandler_t));
         let parent = sys!(getpid());
-        let child = fork(|| { sleep_ms(30); sys!(kill(parent, libc::SIGUSR1)); 0 });
+        let child = fork(|| {
+            sleep_ms(30);
+            sys!(kill(parent, libc::SIGUSR1));
+            0
+        });
         let limit = libc::timespec { tv_sec: 5, tv_nsec: 0 };
         // SAFETY: sigaction is plain data, and the handler takes one argument: no SA_RESTART here.
-        unsafe { let mut action: libc::sigaction = std::mem::zeroed(); action.sa_sigaction = note_thread as *const () as usize; libc::sigaction(libc::SIGUSR1, &action, null_mut()); }
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = note_thread as *const () as usize;
+            libc::sigaction(libc::SIGUSR1, &action, null_mut());
+        }
         let answer = value(futex(&WORD, libc::FUTEX_WAIT, 0, Some(&limit)));
         ending(child);
         answer
-    },
-}
+    }),
+];
 
 static PAST: [i64; 2] = [0, 1];

@@ -1,10 +1,11 @@
-//! The first process: mounts what programs expect, keeps a shell on each console, buries orphans, and ends the system in
-//! an orderly way. On a kernel that can't do all of this yet it says what is missing and goes on.
+//! The first process: mounts what programs expect, keeps a shell on each console, buries orphans, and ends the system
+//! in an orderly way. On a kernel that can't do all of this yet it says what is missing and goes on.
 //!
-//! - With arguments (`init=/sbin/init -- COMMAND…`) that command takes the shells' place, once, and its status is init's.
+//! - With arguments (`init=/sbin/init -- COMMAND…`) that command takes the shells' place, once, and its status is
+//!   init's.
 //! - /etc/rc, if it is there and executable, is run before the shells.
-//! - Signals ask for the end, as busybox's tools send them: SIGUSR1 halts, SIGUSR2 powers off, SIGTERM and
-//!   SIGINT (Ctrl-Alt-Del) reboot.
+//! - Signals ask for the end, as busybox's tools send them: SIGUSR1 halts, SIGUSR2 powers off, SIGTERM and SIGINT
+//!   (Ctrl-Alt-Del) reboot.
 //!
 //! As any other process than the first it changes nothing in the system: it only runs its command.
 

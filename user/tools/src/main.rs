@@ -52,8 +52,8 @@ const TOOLS: &[(&str, Tool)] = &[
 ];
 
 fn main() {
-    // Rust programs start with SIGPIPE ignored; these are meant to die quietly of `ls | head`, and so are their children.
-    // SAFETY: no handler is installed, only the default restored.
+    // Rust programs start with SIGPIPE ignored; these are meant to die quietly of `ls | head`, and so are their
+    // children. SAFETY: no handler is installed, only the default restored.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     let arguments: Vec<String> = std::env::args_os().map(text_of).collect();
     std::process::exit(run(&arguments));

@@ -1,8 +1,8 @@
 //! Is a new image entered in the state that the ABI promises? Registers, flags, FPU, stack alignment, and each entry of
 //! the auxiliary vector, compared with what the kernel says elsewhere.
 //!
-//! With the arguments `sweep`, it executes itself with each argc from 0 to 16 and each envc from 0 to 16, and reports how many
-//! of the 289 images found their stack aligned and their vectors whole.
+//! With the arguments `sweep`, it executes itself with each argc from 0 to 16 and each envc from 0 to 16, and reports
+//! how many of the 289 images found their stack aligned and their vectors whole.
 
 #![no_std]
 #![no_main]

@@ -1,5 +1,5 @@
-//! Executes itself over and over: `exec_chain N` becomes `exec_chain N-1`, and the last one reports. Nothing may leak on
-//! the way: the process keeps its pid and its descriptors, and the kernel its frames.
+//! Executes itself over and over: `exec_chain N` becomes `exec_chain N-1`, and the last one reports. Nothing may leak
+//! on the way: the process keeps its pid and its descriptors, and the kernel its frames.
 
 #![no_std]
 #![no_main]

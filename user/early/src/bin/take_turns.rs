@@ -1,5 +1,5 @@
-//! Do two processes that yield to each other both get on, each with its own memory and registers? Each counts in its own
-//! copy of one variable, and keeps a value in a vector register across every switch.
+//! Do two processes that yield to each other both get on, each with its own memory and registers? Each counts in its
+//! own copy of one variable, and keeps a value in a vector register across every switch.
 
 #![no_std]
 #![no_main]

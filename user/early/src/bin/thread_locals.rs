@@ -1,5 +1,5 @@
-//! Do thread-locals work without a libc? FS must point at a variant II block: the image's initial values below it, zeros
-//! where the image has none, its own address at FS:0.
+//! Do thread-locals work without a libc? FS must point at a variant II block: the image's initial values below it,
+//! zeros where the image has none, its own address at FS:0.
 //!
 //! With the argument `owner` it also says who made the block: Keel's kernel does, Linux leaves it to the runtime.
 

@@ -1,7 +1,7 @@
 //! Runs the tree: forks, connects descriptors, executes, waits.
 //!
-//! In an interactive shell each pipeline is a process group and the terminal's foreground group while it runs, so that ^C and
-//! ^Z reach it and not the shell.
+//! In an interactive shell each pipeline is a process group and the terminal's foreground group while it runs, so that
+//! ^C and ^Z reach it and not the shell.
 
 use super::lexer::{Part, Word};
 use super::parser::{Command, Kind, List, Pipeline, Redirection, When, parse};
@@ -126,7 +126,8 @@ impl Shell {
     fn execute_here(&mut self, command: &Command) {
         let mut saved = Vec::new();
         for redirection in &command.redirections {
-            // SAFETY: the calls take no pointers. The copy is above the descriptors that scripts name, and not inherited.
+            // SAFETY: the calls take no pointers. The copy is above the descriptors that scripts name, and not
+            // inherited.
             let copy = unsafe { libc::fcntl(redirection.descriptor, libc::F_DUPFD_CLOEXEC, 10) };
             saved.push((redirection.descriptor, copy));
             if let Err(error) = self.redirect(redirection) {

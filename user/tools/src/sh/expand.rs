@@ -1,5 +1,5 @@
-//! Turns words into arguments: variables and `$(…)` are replaced, unquoted results are split at blanks, and unquoted wildcards
-//! become the names that match.
+//! Turns words into arguments: variables and `$(…)` are replaced, unquoted results are split at blanks, and unquoted
+//! wildcards become the names that match.
 
 use super::Shell;
 use super::lexer::{Part, Word};

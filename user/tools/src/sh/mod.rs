@@ -1,5 +1,5 @@
-//! A small shell, to be read in one sitting: pipes, redirection, `&`, `;`, `&&`, `||`, `!`, variables, `$?`, `$(…)`, quotes,
-//! wildcards, `if`, `while`, `for`, `{ }`, `( )`, and jobs that ^Z stops.
+//! A small shell, to be read in one sitting: pipes, redirection, `&`, `;`, `&&`, `||`, `!`, variables, `$?`, `$(…)`,
+//! quotes, wildcards, `if`, `while`, `for`, `{ }`, `( )`, and jobs that ^Z stops.
 //!
 //! A command's way: `lexer` cuts text into tokens, `parser` makes a tree of them, `expand` turns words into arguments,
 //! `execute` forks, connects and waits; `builtins` are the commands that must run in the shell itself.
