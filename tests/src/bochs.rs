@@ -106,7 +106,8 @@ impl Bochs {
     /// A failure with the guest's output and what Bochs itself complained about.
     fn failure(&self, reason: impl Into<String>) -> Failure {
         let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-        let complaints: Vec<&str> = log.lines().filter(|line| line.contains("PANIC") || line.contains("e[CPU")).collect();
+        let complaints: Vec<&str> =
+            log.lines().filter(|line| line.contains("PANIC") || line.contains("e[CPU")).collect();
         let output = format!("{}\nBochs says:\n{}", self.serial_text(), complaints.join("\n"));
         Failure::new(reason).with_guest_output(&output).with_command("make bochs")
     }
@@ -121,7 +122,9 @@ impl Drop for Bochs {
 
 fn port_in(log: &str) -> Option<u16> {
     let line = log.lines().find(|line| line.contains("listening for connections on port"))?;
-    line.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok()).find(|port| (5900..6000).contains(port))
+    line.split(|c: char| !c.is_ascii_digit())
+        .filter_map(|word| word.parse().ok())
+        .find(|port| (5900..6000).contains(port))
 }
 
 fn configuration_text(image: &Path, cpu: &str, folder: &Path) -> String {

@@ -32,15 +32,15 @@ pub fn representative_jobs(images: &Images) -> Vec<Job> {
             "q35, UEFI, disk, max, 4 CPUs",
             Machine { board: "q35", uefi: true, cpu: "max", cpus: 4, memory_mib: 256, ..disk.clone() },
         ),
-        boot_test("q35, BIOS, disk, 6 GiB, Nehalem", Machine { board: "q35", memory_mib: 6144, cpu: "Nehalem", ..disk }),
+        boot_test(
+            "q35, BIOS, disk, 6 GiB, Nehalem",
+            Machine { board: "q35", memory_mib: 6144, cpu: "Nehalem", ..disk },
+        ),
         boot_test(
             "pc, BIOS, CD, text screen, without NX and global pages",
             Machine { memory_mib: 64, cpu: "qemu64,-nx,-pge", ..text },
         ),
-        boot_test(
-            "pc, BIOS, CD, no serial port, no keyboard",
-            Machine { board: "pc,i8042=off", serial: false, ..cd },
-        ),
+        boot_test("pc, BIOS, CD, no serial port, no keyboard", Machine { board: "pc,i8042=off", serial: false, ..cd }),
         bochs_test(&images.image, "athlon64_clawhammer"),
     ]
 }

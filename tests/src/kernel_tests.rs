@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A kernel that says nothing for so long, in its own time, has hung.
-const SILENCE_LIMIT_S: u64 = 60;
+const SILENCE_LIMIT_S: u64 = 30;
 const PANIC_SCREEN_LIMIT_S: u64 = 10;
 /// Restart at once when a test panics: QEMU ends then.
 const COMMON_WORDS: &str = "exit=isa-debug panic=-1 console=ttyS0";
@@ -112,7 +112,8 @@ fn wanted_run(names: &[String], reporter: &Reporter) -> Option<Range<usize>> {
 
 /// Boots once and reports tests until the range is done or one doesn't come back. Returns where to go on.
 fn run_boot(names: &[String], range: Range<usize>, reporter: &Reporter) -> Result<usize, Failure> {
-    let mut guest = Guest::start(&machine(&format!("test=from:{}", range.start)), &format!("in-kernel tests {range:?}"))?;
+    let mut guest =
+        Guest::start(&machine(&format!("test=from:{}", range.start)), &format!("in-kernel tests {range:?}"))?;
     let limit = Limit::guest_seconds(SILENCE_LIMIT_S);
     let mut next = range.start;
     let mut started = Instant::now();

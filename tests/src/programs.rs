@@ -19,10 +19,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A program that is silent for so long, in guest time, has hung; the runner's own limit is shorter.
-const SILENCE_LIMIT_S: u64 = 200;
+/// A program that takes so long, in guest time, has hung, and the runner with it: its own limit is 60 s.
+const PROGRAM_LIMIT: Limit = Limit { guest_s: 90, wall: Duration::from_secs(120) };
+/// Guest time goes by faster than at shift 0, so that a program that spins until its limit costs less of the host's.
+const SHIFT: u32 = 3;
 /// Programs a boot: few enough that several boots share the work, and that one that kills the kernel costs little.
-const PROGRAMS_A_BOOT: usize = 40;
+const PROGRAMS_A_BOOT: usize = 15;
 
 /// What one program printed, and its ending.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +40,9 @@ fn sections(text: &str) -> Vec<Section> {
     let mut open: Option<Section> = None;
     for line in text.lines() {
         match (&mut open, line.strip_prefix("=== ")) {
-            (Some(section), Some(title)) if title.strip_prefix(&section.name).is_some_and(|rest| rest.starts_with(": ")) => {
+            (Some(section), Some(title))
+                if title.strip_prefix(&section.name).is_some_and(|rest| rest.starts_with(": ")) =>
+            {
                 section.ending = title[section.name.len() + 2..].to_owned();
                 sections.extend(open.take());
             }
@@ -207,7 +211,7 @@ impl Batch {
             .pack(&list, entries)
             .and_then(|initrd| {
                 let machine = Machine::from_kernel(project::kernel(), Some(initrd), &command_line);
-                let machine = Machine { memory_mib: 512, ..machine };
+                let machine = Machine { memory_mib: 512, shift: SHIFT, ..machine };
                 Guest::start(&machine, &format!("programs {}", self.number))
             })
             .map_err(|failure| (0, failure))?;
@@ -215,11 +219,9 @@ impl Batch {
         while reported < entries.len() {
             let name = entries.get(reported).map_or("", |entry| entry_name(entry));
             let started = Instant::now();
-            let ended = guest.wait_until(
-                Limit::guest_seconds(SILENCE_LIMIT_S),
-                &format!("the end of {name}"),
-                |guest| Ok(sections(&guest.console.text()).into_iter().nth(reported)),
-            );
+            let ended = guest.wait_until(PROGRAM_LIMIT, &format!("the end of {name}"), |guest| {
+                Ok(sections(&guest.console.text()).into_iter().nth(reported))
+            });
             let section = ended.map_err(|failure| (reported, failure))?;
             reporter.report(&test_name(name), self.judge(&section, &guest), started.elapsed());
             reported += 1;
@@ -279,7 +281,8 @@ mod tests {
 
     #[test]
     fn the_first_differing_line_is_named() {
-        let section = |output: &str, ending: &str| Section { name: "x".into(), output: output.into(), ending: ending.into() };
+        let section =
+            |output: &str, ending: &str| Section { name: "x".into(), output: output.into(), ending: ending.into() };
         assert_eq!(difference(&section("a\nb\n", "0"), &section("a\nc\n", "0")), "line 2: expected \"b\", found \"c\"");
         assert_eq!(difference(&section("a\n", "0"), &section("a\n", "1")), "line 2: expected \"(0)\", found \"(1)\"");
     }

@@ -69,9 +69,7 @@ mod tests {
 
     #[test]
     fn an_rtc_time_becomes_seconds() {
-        let time = |year: i64, month: i64, day: i64, hour: i64| {
-            json!({ "tm_year": year - 1900, "tm_mon": month - 1, "tm_mday": day, "tm_hour": hour, "tm_min": 0, "tm_sec": 7 })
-        };
+        let time = |year: i64, month: i64, day: i64, hour: i64| json!({ "tm_year": year - 1900, "tm_mon": month - 1, "tm_mday": day, "tm_hour": hour, "tm_min": 0, "tm_sec": 7 });
         assert_eq!(seconds_of_rtc(&time(1970, 1, 1, 0)), Some(7));
         assert_eq!(seconds_of_rtc(&time(2020, 1, 1, 0)), Some(1_577_836_807));
         assert_eq!(seconds_of_rtc(&time(2020, 3, 1, 1)), Some(1_583_024_407));
