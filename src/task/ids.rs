@@ -60,7 +60,7 @@ impl<T> IdTable<T> {
         if let Some(Some(chunk)) = self.chunks.get_mut(id as usize / CHUNK) {
             chunk.taken |= 1 << (id as usize % CHUNK);
         }
-        self.last = id;
+        self.note_last(id);
         self.used = self.used.saturating_add(1);
         Ok(id)
     }
@@ -74,6 +74,7 @@ impl<T> IdTable<T> {
         if let Some(Some(chunk)) = self.chunks.get_mut(id as usize / CHUNK) {
             chunk.taken |= 1 << (id as usize % CHUNK);
         }
+        self.note_last(id);
         self.used = self.used.saturating_add(1);
         Ok(())
     }
@@ -99,7 +100,24 @@ impl<T> IdTable<T> {
         chunk.taken &= !bit;
         let value = chunk.entries.get_mut(id as usize % CHUNK).and_then(Option::take);
         self.used = self.used.saturating_sub(1);
+        self.drop_if_empty(id);
         value
+    }
+
+    fn note_last(&mut self, id: u32) {
+        let before = core::mem::replace(&mut self.last, id);
+        self.drop_if_empty(before);
+    }
+
+    /// Gives the memory of a chunk without entries back. The one that the next number will come from stays.
+    fn drop_if_empty(&mut self, id: u32) {
+        let index = id as usize / CHUNK;
+        if index != self.last as usize / CHUNK
+            && let Some(slot) = self.chunks.get_mut(index)
+            && slot.as_ref().is_some_and(|chunk| chunk.taken == 0)
+        {
+            *slot = None;
+        }
     }
 
     /// In rising order of their numbers.
@@ -154,6 +172,20 @@ impl<T> Chunk<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_that_have_gone_by_take_no_memory() {
+        let mut table = IdTable::new();
+        for _ in 0..10 * CHUNK {
+            let id = table.reserve().unwrap();
+            table.set(id, id);
+            table.release(id);
+        }
+        assert_eq!(table.chunks.iter().flatten().count(), 1);
+        table.reserve_this(5).unwrap();
+        table.release(5);
+        assert_eq!(table.chunks.iter().flatten().count(), 1);
+    }
 
     #[test]
     fn numbers_rise_and_are_not_reused_at_once() {
