@@ -70,7 +70,7 @@ struct Driver {
     device: &'static dyn Device,
 }
 
-static DRIVERS: Lock<Vec<Driver>> = Lock::new(Rank::Device, Vec::new());
+static DRIVERS: Lock<Vec<Driver>> = Lock::new(Rank::Inode, Vec::new());
 
 /// Makes `device` the driver of these device numbers.
 pub fn register(major: u32, minors: core::ops::Range<u32>, device: &'static dyn Device) -> Result<(), Errno> {
