@@ -162,18 +162,20 @@ fn place_interpreter(elf: &CheckedElf, program: &ImagePlan, layout: &Layout) -> 
     if elf.kind == Kind::Fixed {
         return ImagePlan::new(elf, 0, layout).map_err(bad);
     }
+    let bias = bias_for_end(elf, layout.mmap_base)?;
+    let overlaps = |load: &Load| {
+        let start = page_down(load.memory_start.wrapping_add_signed(bias));
+        program.overlaps(&(start..page_up(start.saturating_add(load.memory_size))))
+    };
+    let bias = if elf.loads.iter().any(overlaps) { bias_for_end(elf, program.extent.start)? } else { bias };
+    ImagePlan::new(elf, bias, layout).map_err(bad)
+}
+
+/// The bias that ends an image at `end`, or as far below it as its alignment asks for.
+fn bias_for_end(elf: &CheckedElf, end: u64) -> Result<i64, Errno> {
     let highest = elf.loads.iter().map(|load| load.memory_start.saturating_add(load.memory_size)).max().unwrap_or(0);
-    let mut refusal = Errno::ENOMEM;
-    for below in [layout.mmap_base, program.extent.start] {
-        let bias = difference(align_down(below, alignment(elf)), page_up(highest));
-        let bias = bias.map(|bias| bias & alignment(elf).cast_signed().wrapping_neg());
-        match bias.and_then(|bias| ImagePlan::new(elf, bias, layout)) {
-            Ok(plan) if !plan.overlaps(&program.extent) => return Ok(plan),
-            Ok(_) => {}
-            Err(error) => refusal = bad(error),
-        }
-    }
-    Err(refusal)
+    let bias = difference(end, page_up(highest))?;
+    Ok(bias & alignment(elf).cast_signed().wrapping_neg())
 }
 
 fn place(load: &Load, bias: i64, layout: &Layout) -> Result<Segment, Errno> {

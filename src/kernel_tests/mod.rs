@@ -6,8 +6,10 @@
 //! one in a new machine. So one failing or hanging test hides no other.
 
 mod cpu;
+mod exec;
 mod memory;
 pub mod probe;
+mod programs;
 mod scheduling;
 mod user_access;
 
