@@ -81,7 +81,7 @@ fn get_u64(image: &[u8], offset: usize) -> u64 {
 }
 
 #[cfg(target_os = "none")]
-pub use hardware::{FpuState, format, init};
+pub use hardware::{FpuState, format, init, simd_exceptions, x87_exceptions};
 
 #[cfg(target_os = "none")]
 mod hardware {
@@ -139,6 +139,25 @@ mod hardware {
             0 => DEFAULT_MXCSR_MASK,
             mask => mask,
         }
+    }
+
+    /// The x87 exceptions that the running thread has unmasked and that are pending.
+    pub fn x87_exceptions() -> u32 {
+        let (mut status, mut control) = (0u16, 0u16);
+        // SAFETY: both instructions store a word each, and wait for nothing.
+        unsafe {
+            asm!("fnstsw [{}]", in(reg) &raw mut status, options(nostack, preserves_flags));
+            asm!("fnstcw [{}]", in(reg) &raw mut control, options(nostack, preserves_flags));
+        }
+        u32::from(status & !control)
+    }
+
+    /// The same of the SSE unit: MXCSR has the flags in bits 0 to 5, their masks in bits 7 to 12.
+    pub fn simd_exceptions() -> u32 {
+        let mut mxcsr = 0u32;
+        // SAFETY: the instruction stores one double word.
+        unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut mxcsr, options(nostack, preserves_flags)) };
+        mxcsr & !(mxcsr >> 7) & 0x3f
     }
 
     /// One thread's registers while it doesn't run.

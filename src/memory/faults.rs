@@ -20,6 +20,7 @@ use x86_64::structures::paging::PageTableFlags as Flags;
 
 /// In the error code: a bit is set in a table that the processor says is always clear (SDM 3A §4.7).
 #[cfg(target_os = "none")]
+const PRESENT_BIT: u64 = 1 << 0;
 const RESERVED_BIT: u64 = 1 << 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +102,9 @@ pub fn handle(address: u64, frame: &mut InterruptFrame) -> bool {
     if refusal == FaultRefusal::OutOfMemory {
         kill_for_memory(&thread);
     } else if from_user {
+        // As on Linux: whether the kernel has a page there is none of a program's business.
+        let hidden = if address >= USER_END { PRESENT_BIT } else { 0 };
+        thread.note_exception(frame.vector, frame.error_code | hidden, Some(address));
         send_signal(&thread, refusal, address);
     }
     if let Some(recovery) = recovery {

@@ -11,6 +11,7 @@ use crate::memory::shared_object::SharedObject;
 use crate::memory::user_access::{self, UserAddress};
 use crate::memory::{AddressSpace, AreaFlags, Mapping, PageSource, Placement, Protection};
 use crate::task::Thread;
+use crate::task::limits::Resource;
 use alloc::sync::Arc;
 use bitflags::bitflags;
 use core::ops::Range;
@@ -64,12 +65,15 @@ pub fn mmap(
     if !offset.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL);
     }
+    if offset.checked_add(length).is_none_or(|end| end > i64::MAX as u64) && flags & MapFlags::ANONYMOUS.bits() == 0 {
+        return Err(Errno::EOVERFLOW);
+    }
     let kind = flags & 0xf;
     let flags = MapFlags::from_bits_truncate(flags);
     let protection = protection_of(protection);
     deny_write_and_execute(protection)?;
     let mut mapping = match (kind, flags.contains(MapFlags::ANONYMOUS)) {
-        (1 | 3, true) => {
+        (1, true) => {
             let object = Arc::try_new(SharedObject::new(checked_length(length)?)?).map_err(|_| Errno::ENOMEM)?;
             Mapping::shared(protection, Protection::all(), object, 0)
         }
@@ -234,8 +238,19 @@ pub fn mincore(thread: &Thread, address: u64, length: u64, result: UserAddress) 
 }
 
 /// Nothing is ever swapped out, so that what is locked is locked already.
-pub fn mlock(_: &Thread, _address: u64, _length: u64) -> Result<(), Errno> {
-    Ok(())
+pub fn mlock(thread: &Thread, address: u64, length: u64) -> Result<(), Errno> {
+    let limit = thread.process.limits.lock().get(Resource::LockedMemory).soft;
+    if length > limit && !thread.process.credentials().is_privileged() {
+        return Err(Errno::ENOMEM);
+    }
+    let start = address & !(PAGE - 1);
+    let range = page_range(start, length.saturating_add(address - start)).ok_or(Errno::ENOMEM)?;
+    with_space(
+        thread,
+        |space| {
+            if range.is_empty() || space.areas().covers(range) { Ok(()) } else { Err(Errno::ENOMEM) }
+        },
+    )
 }
 
 pub fn munlock(_: &Thread, _address: u64, _length: u64) -> Result<(), Errno> {

@@ -308,6 +308,8 @@ const PR_GET_NAME: u32 = 16;
 const PR_CAPBSET_READ: u32 = 23;
 const PR_SET_TIMERSLACK: u32 = 29;
 const PR_GET_TIMERSLACK: u32 = 30;
+const PR_SET_CHILD_SUBREAPER: u32 = 36;
+const PR_GET_CHILD_SUBREAPER: u32 = 37;
 const PR_SET_NO_NEW_PRIVS: u32 = 38;
 const PR_GET_NO_NEW_PRIVS: u32 = 39;
 const DEFAULT_TIMER_SLACK_NS: u32 = 50_000;
@@ -323,8 +325,19 @@ pub fn prctl(thread: &Thread, option: u32, first: u64, second: u64, third: u64, 
             Ok(0)
         }
         PR_GET_NAME => user_access::write_value(UserAddress::new(first), &thread.name()).map(|()| 0),
-        PR_GET_DUMPABLE => Ok(1),
-        PR_SET_DUMPABLE if first <= 1 => Ok(0),
+        PR_GET_DUMPABLE => Ok(u32::from(thread.process.is_dumpable.load(Relaxed))),
+        PR_SET_DUMPABLE if first <= 1 => {
+            thread.process.is_dumpable.store(first == 1, Relaxed);
+            Ok(0)
+        }
+        PR_SET_CHILD_SUBREAPER => {
+            thread.process.is_subreaper.store(first != 0, Relaxed);
+            Ok(0)
+        }
+        PR_GET_CHILD_SUBREAPER => {
+            let is_subreaper = u32::from(thread.process.is_subreaper.load(Relaxed));
+            user_access::write_value(UserAddress::new(first), &is_subreaper).map(|()| 0)
+        }
         PR_GET_KEEPCAPS | PR_SET_TIMERSLACK => Ok(0),
         PR_GET_TIMERSLACK => Ok(DEFAULT_TIMER_SLACK_NS),
         PR_CAPBSET_READ if first <= LAST_CAPABILITY => Ok(1),

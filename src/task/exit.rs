@@ -4,7 +4,8 @@
 //! are given back at once; only its id and status stay until the parent has asked (a zombie).
 
 use super::family::{Status, Wanted};
-use super::process::{INIT_PID, Process, tasks};
+use super::process::{INIT_PID, Process, Tasks, tasks};
+use super::signal::{Info, Signal};
 use super::scheduler::{self, State};
 use super::thread::{Thread, Work};
 use super::wait_queue::Limits;
@@ -83,9 +84,15 @@ fn leave_for_good() -> ! {
 pub fn tell_joiners(thread: &Thread) {
     super::futex::release_robust_list(thread);
     let address = thread.clear_child_tid.swap(0, Relaxed);
-    if address != 0 && user_access::write_value(UserAddress::new(address), &0u32).is_ok() {
+    if address != 0 && shares_memory(&thread.process) && user_access::write_value(UserAddress::new(address), &0u32).is_ok() {
         super::futex::wake_joiners(UserAddress::new(address));
     }
+}
+
+/// Whether anybody else could see a change of the memory.
+fn shares_memory(process: &Process) -> bool {
+    // Two references are the process's own and the one just made.
+    process.thread_count() > 1 || process.address_space().is_some_and(|space| Arc::strong_count(&space) > 2)
 }
 
 fn end_last_thread(process: &Arc<Process>) {
@@ -101,11 +108,13 @@ fn end_last_thread(process: &Arc<Process>) {
         super::init::ended(status);
     }
     terminal::leader_ended(process.pid);
+    send_death_signals(process);
     let parent = {
         let mut tasks = tasks();
-        let heir_has_news = tasks.family.end(process.pid, status, INIT_PID);
-        if heir_has_news && let Some(init) = tasks.family.get(INIT_PID) {
-            init.value.children_changed.wake_all();
+        let heir = heir_of(&tasks, process.pid);
+        let heir_has_news = tasks.family.end(process.pid, status, heir);
+        if heir_has_news && let Some(heir) = tasks.family.get(heir) {
+            heir.value.children_changed.wake_all();
         }
         tasks.family.get(process.pid).and_then(|member| {
             let parent = tasks.family.get(member.parent)?.value.clone();
@@ -118,6 +127,37 @@ fn end_last_thread(process: &Arc<Process>) {
         reap(&parent, process.pid);
     }
     parent.children_changed.wake_all();
+}
+
+/// Who gets the children of a process that ends: the nearest ancestor that has asked for that (PR_SET_CHILD_SUBREAPER),
+/// else init.
+fn heir_of(tasks: &Tasks, pid: u32) -> u32 {
+    let mut ancestor = tasks.family.get(pid).map_or(0, |member| member.parent);
+    while let Some(member) = tasks.family.get(ancestor) {
+        if member.value.is_subreaper.load(Relaxed) && member.ended().is_none() {
+            return ancestor;
+        }
+        ancestor = member.parent;
+    }
+    INIT_PID
+}
+
+/// What children have asked to get when their parent ends (PR_SET_PDEATHSIG).
+fn send_death_signals(process: &Process) {
+    loop {
+        let next = {
+            let tasks = tasks();
+            let children = tasks.family.children(process.pid).filter_map(|pid| tasks.family.get(pid));
+            let mut asking = children.filter_map(|child| {
+                let signal = Signal::new(child.value.parent_death_signal.swap(0, Relaxed))?;
+                Some((child.value.clone(), signal))
+            });
+            asking.next()
+        };
+        let Some((child, signal)) = next else { return };
+        // A standard signal is never refused.
+        let _ = signal::send_to_process(&child, Info::from_kernel(signal));
+    }
 }
 
 /// Also what ends a vfork: the parent may go on with its memory.

@@ -2,6 +2,7 @@
 //!
 //! Everything that can fail comes before the new thread can be seen by anybody; so a failure leaves nothing behind.
 
+use super::limits::{INFINITY, Resource};
 use super::process::{Parts, Process, tasks};
 use super::switch::{self, Start};
 use super::thread::Thread;
@@ -54,6 +55,7 @@ pub struct Request {
 /// Makes the new thread and starts it; returns its id. With VFORK, once it has called execve or ended.
 pub fn clone(parent: &Thread, request: &Request) -> Result<u32, Errno> {
     check(request)?;
+    check_process_limit(parent)?;
     let flags = request.flags;
     let tid = NewId::reserve(!flags.contains(CloneFlags::THREAD))?;
     let process = match flags.contains(CloneFlags::THREAD) {
@@ -90,6 +92,19 @@ fn check(request: &Request) -> Result<(), Errno> {
         return Err(Errno::EPERM);
     }
     if invalid || unsupported { Err(Errno::EINVAL) } else { Ok(()) }
+}
+
+/// RLIMIT_NPROC: how many threads a user may have. Counted only where it is limited; root isn't bound by it.
+fn check_process_limit(parent: &Thread) -> Result<(), Errno> {
+    let limit = parent.process.limits.lock().get(Resource::Processes).soft;
+    let credentials = parent.process.credentials();
+    if limit == INFINITY || credentials.is_privileged() {
+        return Ok(());
+    }
+    let user = credentials.user.real;
+    let tasks = tasks();
+    let count = tasks.threads.iter().filter(|(_, thread)| thread.process.credentials().user.real == user).count();
+    if count as u64 >= limit { Err(Errno::EAGAIN) } else { Ok(()) }
 }
 
 /// A reserved id, given back unless the thread it is for comes to be.

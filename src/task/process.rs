@@ -45,6 +45,10 @@ pub struct Process {
     ending: Lock<Option<Status>>,
     /// What it gets when its parent ends (PR_SET_PDEATHSIG); 0: nothing.
     pub parent_death_signal: AtomicU32,
+    /// Orphans below it become its children (PR_SET_CHILD_SUBREAPER).
+    pub is_subreaper: AtomicBool,
+    /// PR_SET_DUMPABLE.
+    pub is_dumpable: AtomicBool,
     /// Set-ID bits count for nothing any more, for it and all it starts (PR_SET_NO_NEW_PRIVS).
     pub no_new_privileges: AtomicBool,
     pub start_time_ns: u64,
@@ -110,6 +114,8 @@ impl Process {
             address_space_returned: WaitQueue::new(),
             ending: Lock::new(Rank::Thread, None),
             parent_death_signal: AtomicU32::new(0),
+            is_subreaper: AtomicBool::new(false),
+            is_dumpable: AtomicBool::new(true),
             no_new_privileges: AtomicBool::new(false),
             start_time_ns: crate::interrupts::clock::now_ns(),
             personality: AtomicU64::new(0),

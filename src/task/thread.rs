@@ -59,6 +59,8 @@ pub struct Thread {
     pub clear_child_tid: AtomicU64,
     /// The head of the list of robust futexes, and its length as the program gave it.
     pub robust_list: AtomicU64,
+    /// What its last exception in user mode was, for signal frames.
+    last_exception: Lock<LastException>,
     /// A sleep that a stop signal interrupted: until when, and where to store what is left (restart_syscall).
     restart: Lock<Option<(u64, UserAddress)>>,
     _timer_room: TimerRoom,
@@ -80,6 +82,14 @@ pub(super) struct Schedule {
     /// The thread's own reference, while it waits.
     pub parked: UnsafeCell<Option<Arc<Thread>>>,
     pub wake_position: Position,
+}
+
+/// An exception as sigcontext shows it: its vector, its error code, and the last page fault's address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LastException {
+    pub vector: u64,
+    pub error_code: u64,
+    pub fault_address: u64,
 }
 
 bitflags! {
@@ -143,6 +153,7 @@ impl Thread {
             old_image: UnsafeCell::new(None),
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
+            last_exception: Lock::new(Rank::Thread, LastException::default()),
             restart: Lock::new(Rank::Thread, None),
             _timer_room: TimerRoom::new()?,
         };
@@ -165,6 +176,17 @@ impl Thread {
     /// From here on this thread returns to user mode with another page table.
     pub fn set_page_table_frame(&self, physical_address: u64) {
         self.page_table_frame.store(physical_address, Relaxed);
+    }
+
+    pub fn last_exception(&self) -> LastException {
+        *self.last_exception.lock()
+    }
+
+    /// `fault_address` for page faults only.
+    pub fn note_exception(&self, vector: u64, error_code: u64, fault_address: Option<u64>) {
+        let mut last = self.last_exception.lock();
+        let fault_address = fault_address.unwrap_or(last.fault_address);
+        *last = LastException { vector, error_code, fault_address };
     }
 
     pub fn set_restart(&self, deadline_ns: u64, remaining: UserAddress) {

@@ -17,7 +17,7 @@ use crate::cpu::gdt;
 use crate::errno::Errno;
 use crate::interrupts::InterruptFrame;
 use crate::memory::user_access::{self, UserAddress};
-use crate::task::thread::Thread;
+use crate::task::thread::{LastException, Thread};
 use alloc::vec::Vec;
 use core::mem::{offset_of, size_of};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -126,7 +126,7 @@ pub fn push(
     if alternate.holds(registers.rsp) && !alternate.holds(address) {
         return Err(Errno::EFAULT);
     }
-    let mut saved = save_registers(registers);
+    let mut saved = save_registers(registers, thread.last_exception());
     saved.fpu_state = fpu_address;
     saved.old_mask = mask_after.bits();
     let extended = if fpu::format().uses_xsave() { UC_FP_XSTATE } else { 0 };
@@ -236,8 +236,11 @@ fn is_extended(address: u64) -> Result<bool, Errno> {
     Ok(first == XSTATE_MAGIC_1)
 }
 
-fn save_registers(from: &InterruptFrame) -> SavedContext {
+fn save_registers(from: &InterruptFrame, exception: LastException) -> SavedContext {
     SavedContext {
+        vector: exception.vector,
+        error_code: exception.error_code,
+        cr2: exception.fault_address,
         r8: from.r8,
         r9: from.r9,
         r10: from.r10,
