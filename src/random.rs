@@ -1,30 +1,33 @@
 //! Random numbers: for programs (getrandom, /dev/urandom), for their stacks and addresses, and for the kernel's hashes.
 //!
-//! A ChaCha20 generator (RFC 8439) that replaces its own key with each block it makes, so that what it gave out can't be
-//! computed afterwards from what it holds. The first key comes from RDRAND where the CPU has it, and from the time-stamp
+//! A ChaCha20 generator (RFC 8439) that makes some blocks at a time and replaces its own key by the first bytes of them; each
+//! byte is wiped as it is given out. So what it gave out can't be computed afterwards from what it holds, and a few bytes
+//! cost a few instructions. The first key comes from RDRAND where the CPU has it, and from the time-stamp
 //! counter, which the boot of a real machine makes hard to guess.
 
 use crate::lock::{IrqLock, Rank};
 
 const BLOCK_BYTES: usize = 64;
+const BLOCKS: usize = 8;
 const KEY_WORDS: usize = 8;
-/// What is left of a block once the next key is taken from it.
-const OUTPUT_BYTES: usize = BLOCK_BYTES - KEY_WORDS * 4;
+const KEY_BYTES: usize = KEY_WORDS * 4;
+/// What is left of the blocks once the next key is taken from them.
+const OUTPUT_BYTES: usize = BLOCKS * BLOCK_BYTES - KEY_BYTES;
 
 struct Generator {
     key: [u32; KEY_WORDS],
     seeded: bool,
+    /// Made and not yet given out: the first `left` bytes. The others are zero.
+    output: [u8; OUTPUT_BYTES],
+    left: usize,
 }
 
-static GENERATOR: IrqLock<Generator> = IrqLock::new(Rank::Device, Generator { key: [0; KEY_WORDS], seeded: false });
+static GENERATOR: IrqLock<Generator> = IrqLock::new(Rank::Device, Generator::new());
 
 /// Fills `bytes` with random ones.
 pub fn fill(bytes: &mut [u8]) {
     for part in bytes.chunks_mut(OUTPUT_BYTES) {
-        let output = GENERATOR.lock().next_output();
-        for (to, from) in part.iter_mut().zip(output) {
-            *to = from;
-        }
+        GENERATOR.lock().give_out(part);
     }
 }
 
@@ -39,22 +42,46 @@ pub fn number() -> u64 {
 pub fn stir(value: u64) {
     let mut generator = GENERATOR.lock();
     generator.mix(value);
-    generator.next_output();
+    generator.refill();
 }
 
 impl Generator {
-    fn next_output(&mut self) -> [u8; OUTPUT_BYTES] {
+    const fn new() -> Self {
+        Self { key: [0; KEY_WORDS], seeded: false, output: [0; OUTPUT_BYTES], left: 0 }
+    }
+
+    /// At most OUTPUT_BYTES at a time.
+    fn give_out(&mut self, bytes: &mut [u8]) {
+        if self.left < bytes.len() {
+            self.refill();
+        }
+        let start = self.left.saturating_sub(bytes.len());
+        if let Some(given) = self.output.get_mut(start..self.left)
+            && let Some(bytes) = bytes.get_mut(..given.len())
+        {
+            bytes.copy_from_slice(given);
+            given.fill(0);
+        }
+        self.left = start;
+    }
+
+    fn refill(&mut self) {
         if !self.seeded {
             self.seed();
         }
-        let block = chacha20_block(&self.key, 0, [0; 3]);
-        let (key, output) = block.split_at(KEY_WORDS);
-        self.key.copy_from_slice(key);
-        let mut bytes = [0; OUTPUT_BYTES];
-        for (to, word) in bytes.chunks_exact_mut(4).zip(output) {
-            to.copy_from_slice(&word.to_le_bytes());
+        let mut blocks = [0; BLOCKS * BLOCK_BYTES];
+        for (number, bytes) in (0..).zip(blocks.chunks_exact_mut(BLOCK_BYTES)) {
+            let block = chacha20_block(&self.key, number, [0; 3]);
+            for (to, word) in bytes.chunks_exact_mut(4).zip(block) {
+                to.copy_from_slice(&word.to_le_bytes());
+            }
         }
-        bytes
+        let (key, output) = blocks.split_at(KEY_BYTES);
+        for (to, from) in self.key.iter_mut().zip(key.chunks_exact(4)) {
+            *to = from.iter().rev().fold(0, |word, &byte| word << 8 | u32::from(byte));
+        }
+        self.output.copy_from_slice(output);
+        self.left = OUTPUT_BYTES;
     }
 
     fn seed(&mut self) {
@@ -123,14 +150,16 @@ fn chacha20_block(key: &[u32; KEY_WORDS], counter: u32, nonce: [u32; 3]) -> [u32
 /// The indices are constants below 16.
 #[inline(always)]
 fn quarter_round(state: &mut [u32; 16], a: usize, b: usize, c: usize, d: usize) {
-    let mut half = |first: u32, second: u32| {
-        state[a] = state[a].wrapping_add(state[b]);
-        state[d] = (state[d] ^ state[a]).rotate_left(first);
-        state[c] = state[c].wrapping_add(state[d]);
-        state[b] = (state[b] ^ state[c]).rotate_left(second);
-    };
-    half(16, 12);
-    half(8, 7);
+    half_round(state, [a, b, c, d], 16, 12);
+    half_round(state, [a, b, c, d], 8, 7);
+}
+
+#[inline(always)]
+fn half_round(state: &mut [u32; 16], [a, b, c, d]: [usize; 4], first: u32, second: u32) {
+    state[a] = state[a].wrapping_add(state[b]);
+    state[d] = (state[d] ^ state[a]).rotate_left(first);
+    state[c] = state[c].wrapping_add(state[d]);
+    state[b] = (state[b] ^ state[c]).rotate_left(second);
 }
 
 #[cfg(test)]
@@ -148,10 +177,21 @@ mod tests {
 
     #[test]
     fn do_two_fills_differ() {
-        let (mut one, mut other) = ([0; 100], [0; 100]);
+        let (mut one, mut other) = ([0; 1000], [0; 1000]);
         fill(&mut one);
         fill(&mut other);
         assert_ne!(one, other);
-        assert!(one[OUTPUT_BYTES..] != [0; 100 - OUTPUT_BYTES]);
+        let mut seen = std::collections::HashSet::new();
+        assert!(one.chunks_exact(8).chain(other.chunks_exact(8)).all(|bytes| seen.insert(bytes.to_vec())));
+    }
+
+    #[test]
+    fn is_what_was_given_out_forgotten() {
+        let mut generator = Generator::new();
+        let mut bytes = [0; 100];
+        generator.give_out(&mut bytes);
+        assert_eq!(generator.left, OUTPUT_BYTES - 100);
+        assert!(generator.output[generator.left..].iter().all(|&byte| byte == 0));
+        assert!(bytes.iter().any(|&byte| byte != 0));
     }
 }
