@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::file::{WriteRules, set_size};
-use super::inode::{AttributeChange, Body, Inode, PERMISSIONS, READ, S_IFDIR, S_ISGID, WRITE, without_set_id_bits};
+use super::inode::{AttributeChange, Body, Inode, PERMISSIONS, READ, S_ISGID, WRITE, without_set_id_bits};
 use super::mount::{Location, MountFlags};
 use super::time::{Times, Timestamp, now};
 use super::tree;
@@ -115,10 +115,12 @@ pub fn change_owner(
     }
     check_changeable(inode)?;
     let mode = inode.mode();
-    let changes = user.is_some() || group.is_some();
-    // Whoever gets the file didn't set these bits. Root's chown drops them too, as on Linux.
-    let mode = (changes && mode & S_IFDIR == 0).then(|| without_set_id_bits(mode));
-    inode.apply(&AttributeChange { mode, user, group, ..Default::default() });
+    // Whoever gets the file didn't set these bits. Root's chown drops them too, and so does one that changes nothing.
+    let new_mode = (!inode.is_directory()).then(|| without_set_id_bits(mode)).filter(|new_mode| *new_mode != mode);
+    if new_mode.is_some() {
+        inode.check_owner(credentials)?;
+    }
+    inode.apply(&AttributeChange { mode: new_mode, user, group, ..Default::default() });
     Ok(())
 }
 

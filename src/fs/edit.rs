@@ -5,7 +5,9 @@
 use super::content::Content;
 use super::context::Context;
 use super::device::DeviceNumber;
-use super::inode::{Attributes, Body, EXECUTE, Inode, S_IFDIR, S_IFLNK, S_ISGID, S_ISVTX, WRITE};
+use super::inode::{
+    Attributes, Body, EXECUTE, Inode, READ, S_IFDIR, S_IFLNK, S_ISGID, S_ISUID, S_ISVTX, S_IXGRP, WRITE,
+};
 use super::mount::{Location, Place};
 use super::pipe::Pipe;
 use super::tree::{self, Dentry, Name, Tree};
@@ -152,6 +154,7 @@ pub fn link(context: &Context<'_>, old: &Location, start: Option<&Location>, pat
     if !Arc::ptr_eq(&parent.mount, &old.mount) {
         return Err(Errno::EXDEV);
     }
+    may_link(context.credentials, inode)?;
     may_add(context.credentials, parent.as_place(), &tree)?;
     if inode.is_directory() || !parent.mount.file_system.kind.has_names_of_users() {
         return Err(Errno::EPERM);
@@ -406,6 +409,15 @@ fn may_add(credentials: &Credentials, directory: Place<'_>, tree: &Tree) -> Resu
         return Err(Errno::ENOENT);
     }
     directory.dentry.inode.check_access(credentials, WRITE | EXECUTE)
+}
+
+/// Whether somebody may give a file that isn't his another name: only one that he could read and write, and that has no
+/// set-ID bits. (Linux's `fs.protected_hardlinks`, as distributions set it.)
+fn may_link(credentials: &Credentials, inode: &Inode) -> Result<(), Errno> {
+    let set_group = S_ISGID | S_IXGRP;
+    let has_set_id = inode.mode() & S_ISUID != 0 || inode.mode() & set_group == set_group;
+    let is_safe = inode.is_regular() && !has_set_id && inode.check_access(credentials, READ | WRITE).is_ok();
+    if is_safe { Ok(()) } else { inode.check_owner(credentials) }
 }
 
 /// Whether a name may be removed from a directory. `must_be_directory`: what the call is for, None for either.

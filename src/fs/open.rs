@@ -4,7 +4,7 @@ use super::content::Content;
 use super::context::Context;
 use super::edit::{create, new_inode};
 use super::file::{File, WriteRules};
-use super::inode::{Body, Inode, PERMISSIONS, READ, S_IFREG, WRITE};
+use super::inode::{Body, Inode, PERMISSIONS, READ, S_IFIFO, S_IFREG, S_ISVTX, WRITE};
 use super::mount::{Location, MountFlags, Place};
 use super::open_flags::OpenFlags;
 use super::tree::{self, Dentry, Name};
@@ -102,9 +102,6 @@ fn check_kind(inode: &Inode, flags: OpenFlags) -> Result<(), Errno> {
     if flags.contains(OpenFlags::DIRECTORY) {
         return Err(Errno::ENOTDIR);
     }
-    if matches!(inode.body, Body::Socket) {
-        return Err(Errno::ENXIO);
-    }
     Ok(())
 }
 
@@ -141,7 +138,11 @@ fn open_or_create(
             _ => path,
         };
         let (parent, last) = find_parent(context, start.as_ref(), path)?;
-        if last.kind != LastKind::Ordinary || last.slash {
+        if last.kind != LastKind::Ordinary {
+            let exists = if flags.contains(OpenFlags::EXCLUSIVE) { Errno::EEXIST } else { Errno::EISDIR };
+            return Err(exists);
+        }
+        if last.slash {
             return Err(Errno::EISDIR);
         }
         let child = {
@@ -168,6 +169,7 @@ fn open_or_create(
             return Err(Errno::EEXIST);
         }
         if !child.dentry.inode.is_symlink() || flags.contains(OpenFlags::NO_FOLLOW) {
+            check_planted(context, &parent.dentry.inode, &child.dentry.inode)?;
             return open_location(context, child, flags);
         }
         if !matches!(child.dentry.inode.body, Body::Symlink(_)) {
@@ -178,6 +180,16 @@ fn open_or_create(
         start = Some(parent);
     }
     Err(Errno::ELOOP)
+}
+
+/// Whoever asks for a file to be made in a directory that all may write to (sticky) doesn't get a device, socket or link
+/// that somebody else put there in its place. (Linux would do the same for files and FIFOs, were it told to.)
+fn check_planted(context: &Context<'_>, directory: &Inode, inode: &Inode) -> Result<(), Errno> {
+    let shared = directory.mode() & S_ISVTX != 0 && directory.mode() & 0o002 != 0;
+    let harmless = inode.is_regular() || inode.is_directory() || inode.kind() == S_IFIFO;
+    let owner = inode.user();
+    let trusted = owner == directory.user() || owner == context.credentials.user.file_system;
+    if shared && !harmless && !trusted { Err(Errno::EACCES) } else { Ok(()) }
 }
 
 fn open_existing(context: &Context<'_>, location: Location, flags: OpenFlags) -> Result<Arc<File>, Errno> {

@@ -191,14 +191,14 @@ impl Walk {
             let Some(child) = here.dentry.child(tree, name) else {
                 return match inode.body {
                     Body::Generated(_) => {
-                        let follow = !is_last || slash || self.last == Last::Follow;
+                        let follow = !is_last || self.directory || self.last == Last::Follow;
                         Outside::new(here, name, None, rest, &outer, follow).map(Stop::Outside)
                     }
                     _ => Err(Errno::ENOENT),
                 };
             };
             let child = Place { mount: here.mount, dentry: child }.into_mounted(tree);
-            if child.dentry.inode.is_symlink() && (!is_last || slash || self.last == Last::Follow) {
+            if child.dentry.inode.is_symlink() && (!is_last || self.directory || self.last == Last::Follow) {
                 self.count_link()?;
                 match &child.dentry.inode.body {
                     Body::Symlink(target) => {

@@ -16,6 +16,8 @@ use crate::errno::Errno;
 use crate::task::credentials::{Credentials, Ids};
 use std::sync::Arc;
 
+mod against_linux;
+
 const ROOT: Credentials = Credentials::root();
 const FREE: WriteRules = WriteRules { keeps_set_id_bits: true, size_limit: u64::MAX };
 
