@@ -13,6 +13,8 @@ const MXCSR_MASK: usize = 28;
 /// The FXSAVE image; then the XSAVE header; then the components that CPUID places.
 pub const LEGACY_BYTES: usize = 512;
 const HEADER_BYTES: usize = 64;
+/// Where in the FXSAVE image software may keep something of its own: FXSAVE and XSAVE don't write there.
+pub const SOFTWARE_BYTES: usize = 464;
 /// In the header: which components the image holds (XSTATE_BV).
 const COMPONENTS_PRESENT: usize = LEGACY_BYTES;
 
@@ -216,14 +218,33 @@ mod hardware {
             unsafe { core::slice::from_raw_parts_mut(self.image.as_ptr(), format().bytes) }
         }
 
-        /// Takes over an image that a program wrote: of this CPU's size, or a legacy one. What may not be loaded is cleared.
-        pub fn set_from_user(&mut self, image: &[u8]) {
+        /// The running thread's registers as an image for a program to read, with `marks` in the part of it that the CPU
+        /// leaves to software (SDM 1 §10.5.1).
+        pub fn image_for_program(&mut self, marks: &[u8]) -> &[u8] {
+            self.save_whole();
+            put(self.bytes_mut(), SOFTWARE_BYTES, marks);
+            self.bytes()
+        }
+
+        /// Loads the running thread's registers from an image that a program wrote and `read` puts in place: one of this
+        /// CPU's size, or a legacy one. What may not be loaded is cleared. If it can't be read, the registers stay as they
+        /// are. `read` doesn't wait, so no switch sees the image half-read.
+        pub fn load_from_program(
+            &mut self,
+            has_header: bool,
+            read: impl FnOnce(&mut [u8]) -> Result<(), Errno>,
+        ) -> Result<(), Errno> {
             let format = format();
-            let has_header = image.len() >= format.bytes && format.uses_xsave();
-            let own = self.bytes_mut();
-            let taken = if has_header { format.bytes } else { image.len().min(LEGACY_BYTES) };
-            own.iter_mut().zip(image.iter().take(taken)).for_each(|(own, given)| *own = *given);
-            format.sanitise(own, has_header);
+            let has_header = has_header && format.uses_xsave();
+            let image = self.bytes_mut();
+            let taken = if has_header { format.bytes } else { LEGACY_BYTES };
+            let result = read(image.get_mut(..taken).unwrap_or_default());
+            format.sanitise(image, has_header);
+            match result {
+                Ok(()) => self.restore(),
+                Err(_) => self.save_whole(),
+            }
+            result
         }
 
         /// Stores the CPU's registers here, for the switch. XSAVEOPT may leave out what hasn't changed since this very image

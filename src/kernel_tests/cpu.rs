@@ -3,8 +3,9 @@
 use super::probe::Outcome;
 use crate::cpu::exceptions::{Exception, page_fault};
 use crate::cpu::features::features;
-use crate::cpu::fpu::{self, FpuState};
+use crate::cpu::fpu::FpuState;
 use crate::cpu::{gdt, idt, per_cpu};
+use crate::errno::Errno;
 use crate::interrupts::{clock, timer};
 use crate::lock::InterruptsOff;
 use crate::memory::kernel_map;
@@ -130,10 +131,17 @@ kernel_test! {
         let mut state = FpuState::initial().expect("memory for an image");
         let _no_switch = InterruptsOff::new();
         for byte in [0x00, 0x55, 0xff] {
-            for length in [0, 1, fpu::LEGACY_BYTES, fpu::format().bytes, fpu::format().bytes + 64] {
-                let mut image = alloc::vec::Vec::new();
-                image.resize(length, byte);
-                state.set_from_user(&image);
+            for has_header in [false, true] {
+                let filled = |image: &mut [u8]| {
+                    image.fill(byte);
+                    Ok(())
+                };
+                assert_eq!(state.load_from_program(has_header, filled), Ok(()));
+                let unreadable = |image: &mut [u8]| {
+                    image.fill(!byte);
+                    Err(Errno::EFAULT)
+                };
+                assert_eq!(state.load_from_program(has_header, unreadable), Err(Errno::EFAULT));
                 state.restore();
             }
         }

@@ -18,7 +18,6 @@ use crate::errno::Errno;
 use crate::interrupts::InterruptFrame;
 use crate::memory::user_access::{self, UserAddress};
 use crate::task::thread::{LastException, Thread};
-use alloc::vec::Vec;
 use core::mem::{offset_of, size_of};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -34,7 +33,6 @@ const UC_STRICT_RESTORE_SS: u64 = 4;
 /// behind the state (Linux: asm/sigcontext.h).
 const XSTATE_MAGIC_1: u32 = 0x4650_5853;
 const XSTATE_MAGIC_2: u32 = 0x4650_5845;
-const SOFTWARE_BYTES_OFFSET: usize = 464;
 
 /// The flags that a program may set by way of a frame: the arithmetic ones, DF, TF, AC, RF.
 const USER_FLAGS: u64 = 0x0005_0dd5;
@@ -101,9 +99,8 @@ const _: () = assert!(offset_of!(SignalFrame, info) == 8 + 304);
 
 /// How much of a stack a frame can take: AT_MINSIGSTKSZ.
 pub fn largest_bytes() -> u64 {
-    let fpu_bytes = fpu::format().bytes as u64 + size_of::<u32>() as u64;
     let frame_bytes = size_of::<SignalFrame>() as u64;
-    RED_ZONE_BYTES + fpu_bytes + FPU_ALIGNMENT + frame_bytes + 16 + 8
+    RED_ZONE_BYTES + fpu_bytes() + FPU_ALIGNMENT + frame_bytes + 16 + 8
 }
 
 /// Stores the frame and turns the user's registers into those of the handler's start. EFAULT: the stack can't take it.
@@ -118,9 +115,8 @@ pub fn push(
         return Err(Errno::EFAULT);
     }
     let alternate = thread.signals.alternate_stack();
-    let fpu_image = fpu_image(thread)?;
     let top = stack_for(action, registers.rsp, &alternate)?;
-    let fpu_address = top.checked_sub(fpu_image.len() as u64).ok_or(Errno::EFAULT)? & !(FPU_ALIGNMENT - 1);
+    let fpu_address = top.checked_sub(fpu_bytes()).ok_or(Errno::EFAULT)? & !(FPU_ALIGNMENT - 1);
     let below_fpu = fpu_address.checked_sub(size_of::<SignalFrame>() as u64).ok_or(Errno::EFAULT)?;
     let address = ((below_fpu & !15).checked_sub(8)).ok_or(Errno::EFAULT)?;
     if alternate.holds(registers.rsp) && !alternate.holds(address) {
@@ -141,7 +137,7 @@ pub fn push(
         },
         info: info.to_words(),
     };
-    user_access::copy_out(UserAddress::new(fpu_address), &fpu_image)?;
+    push_fpu(thread, fpu_address)?;
     user_access::write_value(UserAddress::new(address), &frame)?;
     if alternate.flags & AlternateStack::AUTO_DISARM != 0 {
         thread.signals.set_alternate_stack(AlternateStack::NONE);
@@ -184,54 +180,46 @@ fn stack_for(action: &Action, rsp: u64, alternate: &AlternateStack) -> Result<u6
     rsp.checked_sub(RED_ZONE_BYTES).ok_or(Errno::EFAULT)
 }
 
-/// The thread's FPU state with the marks that say how long it is.
-fn fpu_image(thread: &Thread) -> Result<Vec<u8>, Errno> {
-    let mut image = Vec::new();
+/// How much of a frame the FPU state takes, with the mark behind it.
+fn fpu_bytes() -> u64 {
+    fpu::format().bytes as u64 + size_of_val(&XSTATE_MAGIC_2) as u64
+}
+
+/// Stores the thread's FPU state with the marks that say how long it is.
+fn push_fpu(thread: &Thread, address: u64) -> Result<(), Errno> {
     // SAFETY: the thread runs this very code, so nobody else touches its saved state.
-    let Some(state) = (unsafe { &mut *thread.fpu_state() }) else { return Ok(image) };
-    state.save();
-    let bytes = state.bytes();
-    image.try_reserve_exact(bytes.len() + size_of::<u32>()).map_err(|_| Errno::ENOMEM)?;
-    image.extend_from_slice(bytes);
-    if fpu::format().uses_xsave() {
-        image.extend_from_slice(&XSTATE_MAGIC_2.to_ne_bytes());
-        let mut marks = [0u32; 12];
-        marks[0] = XSTATE_MAGIC_1;
-        marks[1] = image.len() as u32;
-        marks[2] = fpu::format().components as u32;
-        marks[3] = (fpu::format().components >> 32) as u32;
-        marks[4] = bytes.len() as u32;
-        if let Some(place) = image.get_mut(SOFTWARE_BYTES_OFFSET..SOFTWARE_BYTES_OFFSET + size_of_val(&marks)) {
-            place.copy_from_slice(marks.as_bytes());
-        }
+    let Some(state) = (unsafe { &mut *thread.fpu_state() }) else { return Ok(()) };
+    let format = fpu::format();
+    if !format.uses_xsave() {
+        return user_access::copy_out(UserAddress::new(address), state.image_for_program(&[]));
     }
-    Ok(image)
+    let marks = [
+        XSTATE_MAGIC_1,
+        fpu_bytes() as u32,
+        format.components as u32,
+        (format.components >> 32) as u32,
+        format.bytes as u32,
+    ];
+    user_access::copy_out(UserAddress::new(address), state.image_for_program(marks.as_bytes()))?;
+    user_access::write_value(UserAddress::new(address + format.bytes as u64), &XSTATE_MAGIC_2)
 }
 
 /// Loads what the program left there, cleaned of what the CPU would refuse. Null: the initial state, as on Linux.
 fn restore_fpu(thread: &Thread, address: u64) -> Result<(), Errno> {
-    // SAFETY: as in `fpu_image`.
+    // SAFETY: as in `push_fpu`.
     let Some(state) = (unsafe { &mut *thread.fpu_state() }) else { return Ok(()) };
     if address == 0 {
         state.reset();
         state.restore();
         return Ok(());
     }
-    let mut image = Vec::new();
-    image.try_reserve_exact(state.bytes().len()).map_err(|_| Errno::ENOMEM)?;
-    image.resize(state.bytes().len(), 0);
     let extended = fpu::format().uses_xsave() && is_extended(address)?;
-    let length = if extended { image.len() } else { fpu::LEGACY_BYTES.min(image.len()) };
-    let image = image.get_mut(..length).ok_or(Errno::EFAULT)?;
-    user_access::copy_in(image, UserAddress::new(address))?;
-    state.set_from_user(image);
-    state.restore();
-    Ok(())
+    state.load_from_program(extended, |image| user_access::copy_in(image, UserAddress::new(address)))
 }
 
 /// Whether the marks that the kernel left are still there.
 fn is_extended(address: u64) -> Result<bool, Errno> {
-    let marks = address.checked_add(SOFTWARE_BYTES_OFFSET as u64).ok_or(Errno::EFAULT)?;
+    let marks = address.checked_add(fpu::SOFTWARE_BYTES as u64).ok_or(Errno::EFAULT)?;
     let first: u32 = user_access::read_value(UserAddress::new(marks))?;
     Ok(first == XSTATE_MAGIC_1)
 }
