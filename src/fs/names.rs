@@ -43,14 +43,29 @@ pub fn seed_hash(seed: u64) {
 
 #[inline]
 pub fn hash(name: &[u8]) -> u32 {
-    let mut state = HASH_SEED.load(Relaxed) ^ name.len() as u64;
-    let (words, rest) = name.as_chunks::<8>();
-    for word in words {
-        state = fold(state ^ u64::from_le_bytes(*word));
-    }
-    let last = rest.iter().fold(0u64, |word, byte| word << 8 | u64::from(*byte));
-    let state = fold(state ^ last);
+    let start = HASH_SEED.load(Relaxed) ^ name.len() as u64;
+    let state = name.as_chunks().0.iter().fold(start, |state, word| fold(state ^ u64::from_le_bytes(*word)));
+    let state = fold(state ^ last_word(name));
     (state ^ state >> 32) as u32
+}
+
+/// Whether two names are the same one. Names are short: a call of memcmp would cost more than the comparison.
+#[inline]
+pub fn same(one: &[u8], other: &[u8]) -> bool {
+    let words = |name| <[u8]>::as_chunks::<8>(name).0.iter().map(|word| u64::from_le_bytes(*word));
+    one.len() == other.len() && last_word(one) == last_word(other) && words(one).eq(words(other))
+}
+
+/// What the whole words of a name leave out, in one word: together with them and the length it says everything.
+#[inline(always)]
+fn last_word(name: &[u8]) -> u64 {
+    if let Some(word) = name.last_chunk() {
+        return u64::from_le_bytes(*word);
+    }
+    match (name.first_chunk(), name.last_chunk()) {
+        (Some(first), Some(last)) => u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last)),
+        _ => name.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    }
 }
 
 /// A full multiplication, its halves folded: every input bit reaches every output bit.
@@ -226,6 +241,21 @@ mod tests {
 
     fn find(names: &Names<String>, name: &str) -> Option<usize> {
         names.find(hash(name.as_bytes()), |value| value == name)
+    }
+
+    #[test]
+    fn names_are_the_same_if_every_byte_is() {
+        let longest: Vec<u8> = (1..=20).collect();
+        for length in 0..=longest.len() {
+            let name = &longest[..length];
+            assert!(same(name, &name.to_vec()));
+            for place in 0..length {
+                let mut other = name.to_vec();
+                other[place] ^= 0x80;
+                assert!(!same(name, &other) && hash(name) != hash(&other), "length {length}, byte {place}");
+                assert!(!same(name, &name[..place]));
+            }
+        }
     }
 
     #[test]

@@ -158,7 +158,7 @@ impl Dentry {
     #[inline]
     pub fn child<'a>(&'a self, tree: &'a Tree, name: &[u8]) -> Option<&'a Arc<Dentry>> {
         let names = self.names.get(tree);
-        names.value(names.find(names::hash(name), |child| child.name(tree) == name)?)
+        names.value(names.find(names::hash(name), |child| names::same(child.name(tree), name))?)
     }
 
     /// Makes room for one more name, so that [`Dentry::add`] can't fail.
