@@ -49,12 +49,28 @@ section .text
 %%settled:
 %endmacro
 
+; Makes CR3 what the current thread says (Thread::page_table_frame); writes it only when it differs, since that flushes the
+; TLB. A kernel thread says 0: it needs the upper half only, which is the same in all, so it stays on what is loaded.
+; Interrupts are off and RSP is 16-byte aligned. Clobbers what a call may.
+%macro LOAD_THREAD_PAGE_TABLE 0
+    call get_thread_cr3
+    test rax, rax
+    jz %%keep
+    mov rcx, cr3
+    cmp rax, rcx
+    je %%keep
+    mov cr3, rax
+    mov rdi, rax
+    call page_table_was_loaded
+%%keep:
+%endmacro
+
 ; Leaves by IRETQ, which restores every register: for whatever isn't a plain system call.
 ; On entry: RSP = the InterruptFrame of the current thread (top of its kernel stack), GS = kernel's. Does not return.
 global return_to_user
 return_to_user:
     SETTLE_PENDING_WORK
-    call load_thread_page_table
+    LOAD_THREAD_PAGE_TABLE
 .restore:
     RESTORE_REGISTERS
     add rsp, 16                         ; vector and error code
@@ -70,7 +86,7 @@ iretq_to_user:                          ; faults if RIP isn't canonical: asm/int
 global syscall_return
 syscall_return:
     SETTLE_PENDING_WORK
-    call load_thread_page_table
+    LOAD_THREAD_PAGE_TABLE
     mov rcx, [rsp + FRAME_RIP]
     mov r11, [rsp + FRAME_RFLAGS]
     cmp rcx, [rsp + FRAME_RCX]
@@ -91,21 +107,10 @@ syscall_return:
 
 ; extern "C" fn load_thread_page_table()
 ;
-; Makes CR3 what the current thread says (Thread::page_table_frame); writes it only when it differs, since that flushes the
-; TLB. A kernel thread says 0: it needs the upper half only, which is the same in all, so it stays on what is loaded.
-; Called on each way back to user mode and from each switch, interrupts off. Clobbers what a call may.
+; The same for each switch, and for execve's end: called with interrupts off. Clobbers what a call may.
 global load_thread_page_table
 load_thread_page_table:
     sub rsp, 8                          ; calls are made with RSP 16-byte aligned
-    call get_thread_cr3
-    test rax, rax
-    jz .keep
-    mov rcx, cr3
-    cmp rax, rcx
-    je .keep
-    mov cr3, rax
-    mov rdi, rax
-    call page_table_was_loaded
-.keep:
+    LOAD_THREAD_PAGE_TABLE
     add rsp, 8
     ret

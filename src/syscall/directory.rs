@@ -67,13 +67,16 @@ fn read_entries(file: &File, buffer: UserAddress, size: usize, push: Push) -> Re
 fn push_record(batch: &mut Vec<u8>, room: usize, listed: &Listed<'_>) -> bool {
     let length = (HEADER_BYTES + listed.name.len() + 1).next_multiple_of(8);
     let end = batch.len() + length;
-    if end > room {
+    if end > room.min(batch.capacity()) {
         return false;
     }
-    batch.extend_from_slice(&listed.inode_number.to_le_bytes());
-    batch.extend_from_slice(&listed.position.to_le_bytes());
-    batch.extend_from_slice(&(length as u16).to_le_bytes());
-    batch.push(type_of(listed));
+    let mut header = [0; HEADER_BYTES];
+    let [number, position] = [listed.inode_number, listed.position].map(u64::to_le_bytes);
+    header[..8].copy_from_slice(&number);
+    header[8..16].copy_from_slice(&position);
+    header[16..18].copy_from_slice(&(length as u16).to_le_bytes());
+    header[18] = type_of(listed);
+    batch.extend_from_slice(&header);
     batch.extend_from_slice(listed.name);
     batch.resize(end, 0);
     true

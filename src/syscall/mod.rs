@@ -43,11 +43,14 @@ pub struct Entry {
     pub name: &'static str,
     /// The names of its arguments, for the trace and for docs/syscalls.md.
     pub arguments: &'static [&'static str],
-    call: fn(&Thread, &Registers) -> isize,
 }
 
-/// The six argument registers, as they were on entry.
-pub struct Registers([u64; 6]);
+/// Converts the arguments, makes the call, and gives its result.
+type Call = fn(&Thread, Registers) -> isize;
+
+/// The six argument registers, as they were on entry, in the calling thread's frame. A call's arguments are all read before
+/// it begins, so that it may then change the frame.
+pub struct Registers(*const InterruptFrame);
 
 /// What a system call can return besides an error.
 pub trait Outcome {
@@ -58,17 +61,13 @@ pub trait Outcome {
 /// change the user's registers (execve, rt_sigreturn) reach it through the thread.
 #[unsafe(no_mangle)]
 extern "C" fn syscall_dispatch(frame: *mut InterruptFrame) {
-    // SAFETY: the entry code built the frame and passes its address; nobody else looks at it while this copy is made.
-    let (number, registers) = unsafe {
-        let frame = &*frame;
-        (frame.rax, Registers([frame.rdi, frame.rsi, frame.rdx, frame.r10, frame.r8, frame.r9]))
-    };
+    // SAFETY: the entry code built the frame and passes its address.
+    let number = unsafe { (*frame).rax };
     let thread = task::current();
+    let registers = Registers(frame);
     trace::record(Kind::Syscall, number, registers.get(0));
-    let result = match usize::try_from(number).ok().and_then(|number| table::TABLE.get(number)) {
-        Some(Some(entry)) => (entry.call)(&thread, &registers),
-        _ => Errno::ENOSYS.as_return_value(),
-    };
+    let call = usize::try_from(number).ok().and_then(|number| table::CALLS.get(number)).unwrap_or(&table::NO_SUCH_CALL);
+    let result = call(&thread, registers);
     // SAFETY: as above; the call that used the frame is over.
     unsafe { (*frame).rax = result as u64 };
 }
@@ -99,9 +98,17 @@ pub fn name(number: u64) -> Option<&'static str> {
 
 impl Registers {
     #[inline(always)]
-    #[expect(clippy::indexing_slicing, reason = "the table's macro counts up to six")]
-    const fn get(&self, index: usize) -> u64 {
-        self.0[index]
+    fn get(&self, index: usize) -> u64 {
+        // SAFETY: only `syscall_dispatch` makes this value, from the frame of the call that it is about to make.
+        let frame = unsafe { &*self.0 };
+        match index {
+            0 => frame.rdi,
+            1 => frame.rsi,
+            2 => frame.rdx,
+            3 => frame.r10,
+            4 => frame.r8,
+            _ => frame.r9,
+        }
     }
 }
 

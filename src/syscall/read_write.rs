@@ -251,13 +251,18 @@ pub fn limited(count: usize) -> usize {
 }
 
 /// Sends what comes with a failed write: SIGPIPE where nobody reads the pipe, SIGXFSZ at the limit for files.
+#[inline]
 pub fn signalled<T>(thread: &Thread, file: &File, result: Result<T, Errno>) -> Result<T, Errno> {
-    match result {
-        Err(Errno::EPIPE) => raise(thread, Signal::PIPE),
-        Err(Errno::EFBIG) if file.position() >= write_rules(thread).size_limit => raise(thread, Signal::XFSZ),
+    result.inspect_err(|error| signal_failure(thread, file, *error))
+}
+
+#[cold]
+fn signal_failure(thread: &Thread, file: &File, error: Errno) {
+    match error {
+        Errno::EPIPE => raise(thread, Signal::PIPE),
+        Errno::EFBIG if file.position() >= write_rules(thread).size_limit => raise(thread, Signal::XFSZ),
         _ => {}
     }
-    result
 }
 
 fn exceeded(thread: &Thread, size: u64, result: Result<(), Errno>) -> Result<(), Errno> {

@@ -1,16 +1,20 @@
 //! Every system call that Keel has: its number, its function, its arguments' names and types.
 
 use super::argument::{Argument, Fd};
-use super::{Entry, Outcome, Registers};
+use super::{Call, Entry, Outcome, Registers};
 use super::{
     attributes, copy, descriptor, directory, exec, extended_attributes, futex, identity, limits, memory, mount, open,
     path_edit, poll, process, read_write, signal, system, time,
 };
+use crate::errno::Errno;
 use crate::memory::user_access::UserAddress;
 use crate::task::Thread;
 
 /// One past the highest number that is used.
 const TABLE_LENGTH: usize = 453;
+
+/// What a number without a call does.
+pub static NO_SUCH_CALL: Call = |_, _| Errno::ENOSYS.as_return_value();
 
 /// `number => module::function(name: Type, …);` — the function takes the calling thread first.
 macro_rules! system_calls {
@@ -18,24 +22,30 @@ macro_rules! system_calls {
         pub static TABLE: [Option<Entry>; TABLE_LENGTH] = {
             let mut table = [const { None }; TABLE_LENGTH];
             $(
-                table[$number] = Some(Entry {
-                    name: stringify!($function),
-                    arguments: &[$(stringify!($argument)),*],
-                    call: {
-                        #[allow(unused_assignments, unused_mut, unused_variables, reason = "calls without arguments")]
-                        fn call(thread: &Thread, registers: &Registers) -> isize {
-                            let mut next = 0;
-                            $(
-                                let $argument = <$type as Argument>::from_register(registers.get(next));
-                                next += 1;
-                            )*
-                            $module::$function(thread $(, $argument)*).as_return_value()
-                        }
-                        call
-                    },
-                });
+                table[$number] =
+                    Some(Entry { name: stringify!($function), arguments: &[$(stringify!($argument)),*] });
             )*
             table
+        };
+
+        /// The same numbers' functions, apart from what is only told of them: the dispatcher finds one by a single load.
+        pub static CALLS: [Call; TABLE_LENGTH] = {
+            let mut calls = [NO_SUCH_CALL; TABLE_LENGTH];
+            $(
+                calls[$number] = {
+                    #[allow(unused_assignments, unused_mut, unused_variables, reason = "calls without arguments")]
+                    fn call(thread: &Thread, registers: Registers) -> isize {
+                        let mut next = 0;
+                        $(
+                            let $argument = <$type as Argument>::from_register(registers.get(next));
+                            next += 1;
+                        )*
+                        $module::$function(thread $(, $argument)*).as_return_value()
+                    }
+                    call
+                };
+            )*
+            calls
         };
     };
 }
