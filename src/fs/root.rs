@@ -29,7 +29,7 @@ pub fn init(archive: Option<&'static [u8]>) -> Result<Root, Errno> {
     memory_devices::init()?;
     let attributes = Attributes { mode: S_IFDIR | 0o755, user: 0, group: 0 };
     let (file_system, root) = tmpfs::new(Kind::Tmpfs, default_pages_limit(), attributes)?;
-    let mount = mount::mount(&file_system, &root, b"rootfs", MountFlags::empty(), None)?;
+    let mount = mount::mount(&file_system, &root, b"tmpfs", MountFlags::empty(), None)?;
     let root = Location { mount, dentry: root };
     let unpacked = archive.map(|archive| initrd::unpack(archive, &root)).transpose()?;
     let (devices, devices_root) = devices()?;
