@@ -36,7 +36,7 @@ lazy_static! {
 }
 
 fn fill(vector: u8, entry: &mut Entry<HandlerFunc>) {
-    let stub = VirtAddr::from_ptr(&raw const interrupt_stubs) + u64::from(vector) * STUB_BYTES;
+    let stub = VirtAddr::new_truncate(stub_address(vector));
     // SAFETY: the stub is entered as an interrupt handler is, and ends in IRETQ; the selector is the kernel's code segment.
     let options = unsafe { entry.set_handler_addr(stub).set_code_selector(SegmentSelector(KERNEL_CODE)) };
     if is_for_programs(vector) {
@@ -46,6 +46,11 @@ fn fill(vector: u8, entry: &mut Entry<HandlerFunc>) {
         // SAFETY: gdt::init filled this entry of the TSS, and each stack serves one vector only.
         unsafe { options.set_stack_index(stack as u16) };
     }
+}
+
+/// Where the CPU enters the kernel for a vector.
+pub fn stub_address(vector: u8) -> u64 {
+    &raw const interrupt_stubs as u64 + u64::from(vector) * STUB_BYTES
 }
 
 /// A program's `int` may name these: breakpoint, overflow, and the system-call gate.

@@ -36,7 +36,7 @@ fn upper_half(root: PhysFrame) -> Vec<Entry> {
 }
 
 /// Frames in use, apart from what caches keep.
-fn used_frames() -> usize {
+pub fn used_frames() -> usize {
     kernel_stack::trim();
     frames::trim();
     let counts = frames::counts();

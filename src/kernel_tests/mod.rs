@@ -12,6 +12,7 @@ pub mod probe;
 mod programs;
 mod scheduling;
 mod user_access;
+mod user_mode;
 
 use crate::boot::command_line::CommandLine;
 use crate::drivers::serial;
