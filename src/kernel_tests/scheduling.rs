@@ -1,7 +1,10 @@
 //! Threads: do they run, wait, wake and end, and leave nothing behind?
 
+use super::memory::used_frames;
 use crate::kernel_test;
+use crate::task::process::tasks;
 use crate::task::{kernel_thread, scheduler, wait_queue};
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 kernel_test! {
@@ -31,6 +34,23 @@ kernel_test! {
         }
         threads.iter().for_each(|thread| kernel_thread::join(thread));
         assert_eq!(RAN.load(Relaxed), 1000);
+    }
+
+    fn ten_thousand_threads_leave_nothing_behind() {
+        extern "C" fn end_at_once(_: usize) {}
+        let batch = || {
+            let spawn = |_| kernel_thread::spawn("one of many", end_at_once, 0).expect("a thread");
+            let threads: Vec<_> = (0..100).map(spawn).collect();
+            threads.iter().for_each(|thread| kernel_thread::join(thread));
+            drop(threads);
+            // The last one's stack is given back by the next switch.
+            scheduler::yield_now();
+        };
+        // The first batches fill the caches, and the table of ids up to its end.
+        (0..5).for_each(|_| batch());
+        let before = (used_frames(), tasks().threads.len());
+        (0..100).for_each(|_| batch());
+        assert_eq!((used_frames(), tasks().threads.len()), before);
     }
 
     fn a_waiter_is_woken_by_the_event_and_not_before() {
