@@ -9,7 +9,7 @@
 
 use super::deadlines::{Deadlines, HasDeadline, Position};
 use super::kernel_thread;
-use super::limits::Resource;
+use super::limits::{INFINITY, Limit, Resource};
 use super::process::Process;
 use super::signal::{self, Info, Signal};
 use super::thread::{Thread, Work};
@@ -20,6 +20,7 @@ use crate::lock::{IrqLock, Lock, Rank};
 use alloc::sync::Arc;
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
+const NO_LIMIT: Limit = Limit { soft: INFINITY, hard: INFINITY };
 
 /// What setitimer sets, in ns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -137,6 +138,11 @@ pub fn set(process: &Arc<Process>, timer: Timer, new: Setting) -> Setting {
 pub fn check_cpu_timers(thread: &Thread) {
     thread.remove_work(Work::CPU_TIMERS);
     let process = &thread.process;
+    // Adding up what all its threads have used takes a while, so not for a process that nobody times: nearly all of them.
+    let is_timed = process.timers.cpu.lock().iter().any(|timer| timer.due_ns != 0);
+    if !is_timed && process.limits.lock().get(Resource::CpuSeconds) == NO_LIMIT {
+        return;
+    }
     for (timer, signal) in [(Timer::Virtual, Signal::VTALRM), (Timer::Profiling, Signal::PROF)] {
         let used_ns = used(process, timer);
         let is_due = {
@@ -164,7 +170,7 @@ fn check_limit(process: &Process) {
     } else if used_ns >= limit.soft.saturating_mul(NS_PER_SECOND) {
         process.limits.lock().set(
             Resource::CpuSeconds,
-            super::limits::Limit { soft: limit.soft.saturating_add(1), hard: limit.hard },
+            Limit { soft: limit.soft.saturating_add(1), hard: limit.hard },
         );
         send(process, Signal::XCPU);
     }
