@@ -32,68 +32,93 @@ pub fn getdents(thread: &Thread, descriptor: Fd, buffer: UserAddress, size: u32)
     read_entries(&file, buffer, size as usize, push_old_record)
 }
 
-/// Adds a record to a batch that has room for it; false if it hasn't.
-type Push = fn(&mut Vec<u8>, usize, &Listed<'_>) -> bool;
+/// Records on their way to a program.
+struct Batch {
+    bytes: Vec<u8>,
+    used: usize,
+    /// How far `bytes` may be used.
+    room: usize,
+}
+
+impl Batch {
+    fn new(size: usize) -> Result<Self, Errno> {
+        let mut bytes = Vec::new();
+        let room = size.min(BATCH_BYTES);
+        bytes.try_reserve_exact(room).map_err(|_| Errno::ENOMEM)?;
+        bytes.resize(room, 0);
+        Ok(Self { bytes, used: 0, room })
+    }
+
+    /// The place of a record with its header, a name and at least `after_name` more bytes, which are zero. None if it is full.
+    #[inline]
+    fn record(&mut self, header_bytes: usize, name: &[u8], after_name: usize) -> Option<&mut [u8]> {
+        let end = self.used + ((header_bytes + name.len() + after_name + 7) & !7);
+        if end > self.room {
+            return None;
+        }
+        let record = self.bytes.get_mut(self.used..end)?;
+        self.used = end;
+        // What lies behind the name is in the last word; the rest of that word is written afterwards.
+        *record.last_chunk_mut()? = 0u64.to_ne_bytes();
+        record.get_mut(header_bytes..header_bytes + name.len())?.copy_from_slice(name);
+        Some(record)
+    }
+}
+
+/// Adds a record to a batch; false if it has no room for it.
+type Push = fn(&mut Batch, &Listed<'_>) -> bool;
 
 fn read_entries(file: &File, buffer: UserAddress, size: usize, push: Push) -> Result<usize, Errno> {
-    let mut batch = Vec::new();
-    batch.try_reserve_exact(size.min(BATCH_BYTES)).map_err(|_| Errno::ENOMEM)?;
+    let mut batch = Batch::new(size)?;
     let mut done = 0;
     loop {
         let position = file.position();
-        let room = (size - done).min(BATCH_BYTES);
         let mut refused = false;
-        batch.clear();
+        (batch.used, batch.room) = (0, (size - done).min(BATCH_BYTES));
         file.read_directory(&mut |listed| {
-            let pushed = push(&mut batch, room, listed);
+            let pushed = push(&mut batch, listed);
             refused |= !pushed;
             pushed
         })?;
-        if batch.is_empty() {
+        let records = batch.bytes.get(..batch.used).unwrap_or_default();
+        if records.is_empty() {
             // Not even one fits, or there is no more.
             return if refused && done == 0 { Err(Errno::EINVAL) } else { Ok(done) };
         }
-        if let Err(error) = user_access::copy_out(buffer.offset(done as u64), &batch) {
+        if let Err(error) = user_access::copy_out(buffer.offset(done as u64), records) {
             file.set_position(position);
             return if done == 0 { Err(error) } else { Ok(done) };
         }
-        done += batch.len();
+        done += records.len();
         if !refused {
             return Ok(done);
         }
     }
 }
 
-fn push_record(batch: &mut Vec<u8>, room: usize, listed: &Listed<'_>) -> bool {
-    let length = (HEADER_BYTES + listed.name.len() + 1).next_multiple_of(8);
-    let end = batch.len() + length;
-    if end > room.min(batch.capacity()) {
-        return false;
+fn push_record(batch: &mut Batch, listed: &Listed<'_>) -> bool {
+    let Some(record) = batch.record(HEADER_BYTES, listed.name, 1) else { return false };
+    let length = record.len() as u16;
+    if let Some(header) = record.first_chunk_mut::<HEADER_BYTES>() {
+        header[..8].copy_from_slice(&listed.inode_number.to_le_bytes());
+        header[8..16].copy_from_slice(&listed.position.to_le_bytes());
+        header[16..18].copy_from_slice(&length.to_le_bytes());
+        header[18] = type_of(listed);
     }
-    let mut header = [0; HEADER_BYTES];
-    let [number, position] = [listed.inode_number, listed.position].map(u64::to_le_bytes);
-    header[..8].copy_from_slice(&number);
-    header[8..16].copy_from_slice(&position);
-    header[16..18].copy_from_slice(&(length as u16).to_le_bytes());
-    header[18] = type_of(listed);
-    batch.extend_from_slice(&header);
-    batch.extend_from_slice(listed.name);
-    batch.resize(end, 0);
     true
 }
 
-fn push_old_record(batch: &mut Vec<u8>, room: usize, listed: &Listed<'_>) -> bool {
-    let length = (OLD_HEADER_BYTES + listed.name.len() + 2).next_multiple_of(8);
-    let end = batch.len() + length;
-    if end > room {
-        return false;
+fn push_old_record(batch: &mut Batch, listed: &Listed<'_>) -> bool {
+    let Some(record) = batch.record(OLD_HEADER_BYTES, listed.name, 2) else { return false };
+    let length = record.len() as u16;
+    if let Some(header) = record.first_chunk_mut::<OLD_HEADER_BYTES>() {
+        header[..8].copy_from_slice(&listed.inode_number.to_le_bytes());
+        header[8..16].copy_from_slice(&listed.position.to_le_bytes());
+        header[16..].copy_from_slice(&length.to_le_bytes());
     }
-    batch.extend_from_slice(&listed.inode_number.to_le_bytes());
-    batch.extend_from_slice(&listed.position.to_le_bytes());
-    batch.extend_from_slice(&(length as u16).to_le_bytes());
-    batch.extend_from_slice(listed.name);
-    batch.resize(end - 1, 0);
-    batch.push(type_of(listed));
+    if let Some(last) = record.last_mut() {
+        *last = type_of(listed);
+    }
     true
 }
 
