@@ -349,6 +349,8 @@ impl File {
         }
     }
 
+    /// Not inlined: devices and pipes needn't save the registers that this uses.
+    #[inline(never)]
     fn write_regular(
         &self,
         position: u64,
