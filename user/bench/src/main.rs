@@ -45,7 +45,12 @@ fn main() {
     match words.as_slice() {
         ["--measure", name] => std::process::exit(measure(name)),
         ["list"] => operations().for_each(|(name, _)| println!("{name}")),
-        wanted => run_all(&arguments[0], started, wanted),
+        // Linux hands init the words of its command line that it doesn't know: those that name nothing are left out.
+        words => {
+            let is_known = |word: &&str| operations().any(|(name, _)| name == word);
+            let wanted: Vec<&str> = words.iter().copied().filter(is_known).collect();
+            run_all(&arguments[0], started, &wanted);
+        }
     }
 }
 

@@ -13,6 +13,7 @@ pub const OPERATIONS: &[Operation] = &[
     ("sigaction", sigaction),
     ("signal to self", signal_to_self),
     ("futex wake", futex_wake),
+    ("timer tick", timer_tick),
 ];
 
 /// The unit's check: two instructions a turn.
@@ -84,4 +85,29 @@ fn futex_wake(meter: &mut Meter) -> Outcome {
     meter.measure(30, 100, || {
         expect(call!(SYS_futex, &raw const word, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1), 0, "futex")
     })
+}
+
+/// What a tick takes from a program that only computes: the gap that it leaves between two readings of the TSC.
+fn timer_tick(meter: &mut Meter) -> Outcome {
+    const TICKS: usize = 12;
+    /// The time for it; a loop's turn, with which a gap begins and ends, takes a few ticks of the TSC.
+    const READINGS: u64 = 100_000_000;
+    let mut usual = u64::MAX;
+    let mut found = 0;
+    let mut before = now();
+    for _ in 0..READINGS {
+        let after = now();
+        let gap = after.wrapping_sub(before);
+        before = after;
+        usual = usual.min(gap);
+        if gap > 16 * usual {
+            meter.add(1, gap - usual);
+            found += 1;
+            before = now();
+        }
+        if found == TICKS {
+            return Ok(());
+        }
+    }
+    Err(format!("only {found} gaps between readings of the TSC"))
 }
