@@ -218,11 +218,13 @@ fn announce(parent: &Thread, thread: &Arc<Thread>, request: &Request, id: NewId)
     let mut tasks = tasks();
     tasks.threads.set(tid, thread.clone());
     if !request.flags.contains(CloneFlags::THREAD) {
-        let parent_pid = match request.flags.contains(CloneFlags::PARENT) {
-            true => tasks.family.get(parent.process.pid).map_or(0, |member| member.parent),
-            false => parent.process.pid,
+        let caller = parent.process.pid;
+        // A sibling ends as its maker will: nobody may send a signal of his choice to his own parent.
+        let (parent_pid, exit_signal) = match tasks.family.get(caller) {
+            Some(member) if request.flags.contains(CloneFlags::PARENT) => (member.parent, member.exit_signal),
+            _ => (caller, request.exit_signal),
         };
-        tasks.family.insert(tid, parent_pid, request.exit_signal, thread.process.clone());
+        tasks.family.insert(tid, parent_pid, exit_signal, thread.process.clone());
     }
     drop(tasks);
     id.keep()

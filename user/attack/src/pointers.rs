@@ -169,6 +169,15 @@ fn edge_of(ask: impl Fn(usize) -> String) -> String {
     [1, 10, 100, PAGE].map(|good| ask(ground.end - good)).join(", ")
 }
 
+/// For pipes, whether a part counts depends on how a kernel cuts them into pieces: both answers are right.
+fn part_or_efault(result: isize) -> &'static str {
+    if result == -1 && last_errno() == "EFAULT" || (1..=PAGE as isize).contains(&result) {
+        "as it should"
+    } else {
+        "WRONG"
+    }
+}
+
 pub const CASES: &[Case] = &[
     case!("bad_pointers_in_the_first_quarter_of_the_calls", part(0, 4)),
     case!("bad_pointers_in_the_second_quarter_of_the_calls", part(1, 4)),
@@ -194,14 +203,14 @@ pub const CASES: &[Case] = &[
         let (read_end, write_end) = pipe();
         edge_of(|address| {
             write_all(write_end, &[b'x'; 200]);
-            value(sys!(read(read_end, address as *mut _, 8192)))
+            part_or_efault(sys!(read(read_end, address as *mut _, 8192))).into()
         })
     }),
     case!(
         "writing_a_pipe_across_the_edge",
         edge_of(|address| {
             let (_read_end, write_end) = pipe();
-            value(sys!(write(write_end, address as *const _, 8192)))
+            part_or_efault(sys!(write(write_end, address as *const _, 8192))).into()
         })
     ),
     case!("reading_dev_zero_across_the_edge", {

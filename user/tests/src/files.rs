@@ -664,8 +664,4 @@ pub const CASES: &[Case] = &[
             returned(sys!(posix_fadvise(pipe().0, 0, 0, 0)))
         )
     }),
-    case!("memfd", {
-        let file = sys!(syscall(libc::SYS_memfd_create, c"name".as_ptr(), 1)) as i32;
-        answers!(ok(file), write(file, b"x"), status_of_descriptor(file).map_or(0, |status| status.st_nlink))
-    }),
 ];

@@ -337,6 +337,15 @@ pub const CASES: &[Case] = &[
             pause_forever()
         })
     ),
+    case!("a_sibling_sends_what_its_maker_sends", {
+        let child = fork(|| {
+            let sibling = clone_with((libc::CLONE_PARENT | libc::SIGUSR1) as i64);
+            if sibling == 0 { 6 } else { 5 }
+        });
+        let mut endings = [ending(child), ending(-1), ending(-1)];
+        endings.sort();
+        endings.join(", ")
+    }),
     case!(
         "clone_of_flags_that_need_each_other",
         answers!(
