@@ -97,7 +97,13 @@ pub fn handle(address: u64, frame: &mut InterruptFrame) -> bool {
     }
     let thread = crate::task::current();
     let access = access_of(frame.error_code);
-    let resolved = thread.process.with_address_space(|space| resolve(space, address, access));
+    let try_once = || thread.process.with_address_space(|space| resolve(space, address, access));
+    let mut resolved = try_once();
+    if resolved == Some(Err(FaultRefusal::OutOfMemory)) {
+        frames::trim();
+        super::kernel_stack::trim();
+        resolved = try_once();
+    }
     let Err(refusal) = resolved.unwrap_or(Err(FaultRefusal::Unmapped)) else { return true };
     if refusal == FaultRefusal::OutOfMemory {
         kill_for_memory(&thread);

@@ -35,6 +35,7 @@ struct Window {
 }
 
 #[global_allocator]
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
 static HEAP_ALLOCATOR: KernelHeap = KernelHeap {
     classes: {
         let mut classes = [const { Lock::new(Rank::Heap, Class::new(0)) }; CLASS_COUNT];

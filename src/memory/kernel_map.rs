@@ -161,6 +161,10 @@ impl Features {
 }
 
 /// A zeroed frame for a table, from memory that is mapped already.
+#[expect(
+    clippy::panic,
+    reason = "there is no going on without page tables, and nothing but the machine has a say in it"
+)]
 fn take_table(free: &mut FreeRanges) -> PhysFrame {
     let Some(range) = free.take(PAGE, BOOT_MAPPED_END) else {
         panic!("not enough memory below 4 GiB for the kernel's page tables; the machine needs more memory");

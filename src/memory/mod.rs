@@ -4,6 +4,9 @@
 //! [`page_table`] (how an address is translated), [`kernel_map`] (the half that all address spaces share), [`heap`];
 //! then [`areas`] and [`address_space`] (a program's half), [`faults`], `fork`, [`remap`], [`user_access`].
 
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
+#![cfg_attr(test, allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 pub mod address_space;
 pub mod areas;
 pub mod direct_map;

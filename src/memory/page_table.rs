@@ -147,8 +147,9 @@ impl Table {
         unsafe { &*direct_map::frame_pointer(frame).cast::<Self>() }
     }
 
-    /// The entry for an address at this table's level. Nine bits always are a valid index.
+    /// The entry for an address at this table's level.
     #[inline(always)]
+    #[expect(clippy::indexing_slicing, reason = "nine bits always are a valid index")]
     pub fn slot(&self, level: Level, address: u64) -> &Slot {
         &self.slots[level.index(address)]
     }

@@ -4,35 +4,35 @@ use super::areas::PageSource;
 use super::frames::PageRef;
 use crate::PAGE_SIZE;
 use crate::errno::Errno;
+use crate::fs::pages::Pages;
 use crate::lock::{Lock, Rank};
-use alloc::vec::Vec;
 use core::fmt;
 
-/// Pages that come into being when they are first touched, by whomever.
+/// Pages that come into being when they are first touched, by whomever. What was never touched costs nothing.
 pub struct SharedObject {
-    pages: Lock<Vec<Option<PageRef>>>,
+    pages: Lock<Pages>,
+    page_count: u64,
 }
 
 impl SharedObject {
     pub fn new(length_bytes: u64) -> Result<Self, Errno> {
-        let count = usize::try_from(length_bytes.div_ceil(PAGE_SIZE as u64)).map_err(|_| Errno::ENOMEM)?;
-        let mut pages = Vec::new();
-        pages.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
-        pages.resize_with(count, || None);
-        Ok(Self { pages: Lock::new(Rank::Inode, pages) })
+        let page_count = length_bytes.div_ceil(PAGE_SIZE as u64);
+        Ok(Self { pages: Lock::new(Rank::Inode, Pages::new()), page_count })
     }
 }
 
 impl PageSource for SharedObject {
     fn page(&self, index: u64, _for_write: bool) -> Result<PageRef, Errno> {
+        if index >= self.page_count {
+            return Err(Errno::EFAULT);
+        }
         let mut pages = self.pages.lock();
-        let index = usize::try_from(index).map_err(|_| Errno::EFAULT)?;
-        let place = pages.get_mut(index).ok_or(Errno::EFAULT)?;
-        if let Some(page) = place {
+        if let Some(page) = pages.get(index) {
             return Ok(page.clone());
         }
         let page = PageRef::new_zeroed()?;
-        Ok(place.insert(page).clone())
+        pages.insert(index, page.clone())?;
+        Ok(page)
     }
 
     fn write_name(&self, output: &mut dyn fmt::Write) -> fmt::Result {

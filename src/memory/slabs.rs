@@ -18,6 +18,7 @@ pub const CLASS_COUNT: usize = SIZES.len();
 pub const LARGEST: usize = 2048;
 
 /// The class for each size, in steps of 16 bytes.
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
 const CLASS_OF: [u8; LARGEST / 16 + 1] = {
     let mut table = [0; LARGEST / 16 + 1];
     let mut class = 0;
@@ -54,6 +55,7 @@ pub struct Class {
 }
 
 impl Class {
+    #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
     pub const fn new(class: usize) -> Self {
         Self { partial: NO_SLAB, size: SIZES[class], objects: 0, slabs: 0 }
     }
