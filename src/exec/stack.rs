@@ -58,7 +58,7 @@ pub enum AuxKey {
 /// Entries of the auxiliary vector, AT_NULL included.
 pub const AUX_ENTRIES: usize = 20;
 /// Keys and values in turn, as they lie in memory and as /proc/PID/auxv gives them.
-pub type AuxiliaryVector = [u64; AUX_ENTRIES * 2];
+pub type AuxiliaryVector = [[u64; 2]; AUX_ENTRIES];
 
 const PLATFORM: &[u8] = b"x86_64\0";
 const WORD: u64 = 8;
@@ -127,7 +127,8 @@ impl StackPlan {
         })
     }
 
-    /// Copies the strings, then writes the tables that point to them.
+    /// Copies the strings, then writes the tables that point to them. The stack's pages are new and zero, so the NULs are
+    /// there already.
     pub fn write<M: ImageMemory>(
         &self,
         memory: &mut M,
@@ -136,26 +137,48 @@ impl StackPlan {
         seed: &[u8; 16],
         auxiliary: &AuxiliaryVector,
     ) -> Result<(), Errno> {
-        let mut writer = Writer { memory, address: self.filename };
-        writer.bytes(measured.filename)?;
-        writer = Writer { address: self.platform, ..writer };
-        writer.bytes(PLATFORM)?;
-        writer = Writer { address: self.random, ..writer };
-        writer.bytes(seed)?;
-        writer = Writer { address: self.argument_strings.start, ..writer };
-        for text in &measured.front {
-            writer.bytes(text)?;
-            writer.bytes(&[0])?;
-        }
-        for (position, size) in measured.sizes.iter().enumerate().skip(measured.arguments_dropped) {
-            let (list, index) = match position.checked_sub(measured.argument_count) {
-                None => (List::Arguments, position),
-                Some(index) => (List::Environment, index),
+        self.write_strings(memory, measured, arguments)?;
+        Writer { memory, address: self.platform }.bytes(PLATFORM)?;
+        Writer { memory, address: self.random }.bytes(seed)?;
+        self.write_tables(memory, measured, auxiliary)
+    }
+
+    /// Fills page after page with the strings, which lie one behind the other: a page is looked up once.
+    fn write_strings<M: ImageMemory>(
+        &self,
+        memory: &mut M,
+        measured: &Measured,
+        arguments: &impl Arguments,
+    ) -> Result<(), Errno> {
+        let front = measured.front.iter().map(|text| (Text::Known(text), with_nul(text)));
+        let given = measured.sizes.iter().enumerate().skip(measured.arguments_dropped);
+        let given = given.map(|(position, size)| {
+            let text = match position.checked_sub(measured.argument_count) {
+                None => Text::Given(List::Arguments, position),
+                Some(index) => Text::Given(List::Environment, index),
             };
-            writer.string(arguments, list, index, *size)?;
+            (text, *size as usize)
+        });
+        let name = (Text::Known(measured.filename), with_nul(measured.filename));
+        let mut address = self.argument_strings.start;
+        let mut window: &mut [u8] = &mut [];
+        for (text, size) in front.chain(given).chain([name]) {
+            let mut done: usize = 0;
+            while done < size {
+                if window.is_empty() {
+                    window = memory.writable(address)?;
+                }
+                let count = window.len().min(size.saturating_sub(done));
+                let (part, rest) = core::mem::take(&mut window).split_at_mut_checked(count).ok_or(Errno::EFAULT)?;
+                // The string's last byte is its NUL, whatever has become of the original.
+                let length = count.min(size.saturating_sub(1).saturating_sub(done));
+                text.copy(arguments, done, part.get_mut(..length).ok_or(Errno::EFAULT)?)?;
+                window = rest;
+                done = done.saturating_add(count);
+                address = address.saturating_add(count as u64);
+            }
         }
-        writer = Writer { address: self.stack_pointer, ..writer };
-        self.write_tables(writer.memory, measured, auxiliary)
+        Ok(())
     }
 
     fn write_tables<M: ImageMemory>(
@@ -164,29 +187,15 @@ impl StackPlan {
         measured: &Measured,
         auxiliary: &AuxiliaryVector,
     ) -> Result<(), Errno> {
-        let mut words = Words { writer: Writer { memory, address: self.stack_pointer }, pending: [0; 64 * 8], used: 0 };
-        words.put(measured.final_argument_count() as u64)?;
-        let mut string = self.argument_strings.start;
-        for text in &measured.front {
-            words.put(string)?;
-            string = string.saturating_add(text.len() as u64).saturating_add(1);
-        }
         let (argument_sizes, environment_sizes) =
             measured.sizes.split_at_checked(measured.argument_count).ok_or(Errno::E2BIG)?;
-        for size in argument_sizes.iter().skip(measured.arguments_dropped) {
-            words.put(string)?;
-            string = string.saturating_add(u64::from(*size));
-        }
-        words.put(0)?;
-        for size in environment_sizes {
-            words.put(string)?;
-            string = string.saturating_add(u64::from(*size));
-        }
-        words.put(0)?;
-        for word in auxiliary {
-            words.put(*word)?;
-        }
-        words.flush()
+        let front = measured.front.iter().map(|text| with_nul(text));
+        let given = argument_sizes.iter().skip(measured.arguments_dropped).map(|size| *size as usize);
+        let environment = environment_sizes.iter().map(|size| *size as usize);
+        let words = [measured.final_argument_count() as u64].into_iter();
+        let words = words.chain(pointers(self.argument_strings.start, front.chain(given))).chain([0]);
+        let words = words.chain(pointers(self.environment_strings.start, environment)).chain([0]);
+        write_words(memory, self.stack_pointer, words.chain(auxiliary.as_flattened().iter().copied()))
     }
 
     /// The auxiliary vector, in Linux's order.
@@ -216,12 +225,7 @@ impl StackPlan {
             (AuxKey::Platform, self.platform),
             (AuxKey::Null, 0),
         ];
-        const _: () = assert!(AUX_ENTRIES == 20);
-        let mut vector = [0; AUX_ENTRIES * 2];
-        for (pair, (key, value)) in vector.as_chunks_mut().0.iter_mut().zip(entries) {
-            *pair = [key as u64, value];
-        }
-        vector
+        entries.map(|(key, value)| [key as u64, value])
     }
 }
 
@@ -257,42 +261,51 @@ impl<M: ImageMemory> Writer<'_, M> {
         }
         Ok(())
     }
+}
 
-    /// Copies a string of `size` bytes, the last of which is its NUL, whatever has become of the original.
-    fn string(&mut self, arguments: &impl Arguments, list: List, index: usize, size: u32) -> Result<(), Errno> {
-        let length = (size as usize).saturating_sub(1);
-        let mut done: usize = 0;
-        while done < length {
-            let window = self.memory.writable(self.address)?;
-            let count = window.len().min(length.saturating_sub(done));
-            arguments.copy(list, index, done, window.get_mut(..count).ok_or(Errno::EFAULT)?)?;
-            self.address = self.address.saturating_add(count as u64);
-            done = done.saturating_add(count);
+/// A string on its way to the stack: one that the kernel has, or one of the caller's.
+enum Text<'a> {
+    Known(&'a [u8]),
+    Given(List, usize),
+}
+
+impl Text<'_> {
+    #[inline]
+    fn copy(&self, arguments: &impl Arguments, from: usize, into: &mut [u8]) -> Result<(), Errno> {
+        match self {
+            Self::Known(text) => {
+                let end = from.saturating_add(into.len());
+                into.copy_from_slice(text.get(from..end).ok_or(Errno::EFAULT)?);
+                Ok(())
+            }
+            Self::Given(list, index) => arguments.copy(*list, *index, from, into),
         }
-        self.bytes(&[0])
     }
 }
 
-/// Collects words so that the image's pages are looked up once for many of them.
-struct Words<'m, M> {
-    writer: Writer<'m, M>,
-    pending: [u8; 64 * 8],
-    used: usize,
+fn with_nul(text: &[u8]) -> usize {
+    text.len().saturating_add(1)
 }
 
-impl<M: ImageMemory> Words<'_, M> {
-    fn put(&mut self, word: u64) -> Result<(), Errno> {
-        if self.used == self.pending.len() {
-            self.flush()?;
-        }
-        let end = self.used.saturating_add(size_of::<u64>());
-        self.pending.get_mut(self.used..end).ok_or(Errno::EFAULT)?.copy_from_slice(&word.to_le_bytes());
-        self.used = end;
-        Ok(())
-    }
+/// Where strings of these sizes begin that lie one behind the other.
+fn pointers(start: u64, sizes: impl Iterator<Item = usize>) -> impl Iterator<Item = u64> {
+    sizes.scan(start, |next, size| Some(core::mem::replace(next, next.saturating_add(size as u64))))
+}
 
-    fn flush(&mut self) -> Result<(), Errno> {
-        let used = core::mem::take(&mut self.used);
-        self.writer.bytes(self.pending.get(..used).unwrap_or_default())
+/// Writes words upwards from an address that is a multiple of their size, looking each page up once.
+fn write_words<M: ImageMemory>(
+    memory: &mut M,
+    mut address: u64,
+    mut words: impl Iterator<Item = u64>,
+) -> Result<(), Errno> {
+    let mut next = words.next();
+    while next.is_some() {
+        for slot in memory.writable(address)?.as_chunks_mut::<8>().0 {
+            let Some(word) = next else { break };
+            *slot = word.to_le_bytes();
+            address = address.saturating_add(WORD);
+            next = words.next();
+        }
     }
+    Ok(())
 }

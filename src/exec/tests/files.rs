@@ -146,9 +146,6 @@ fn the_interpreter_is_entered_and_the_program_described() {
     let image = execute_as(&tree, &request, &KernelArguments { arguments: &[], environment: &[] }).unwrap();
     let base = 0x7fff_f7ff_f000 - 0x1000;
     assert_eq!(image.process.entry_point, base + 0x800);
-    let value = |key: u64| {
-        let pairs = image.process.auxiliary.as_chunks::<2>().0;
-        pairs.iter().find(|pair| pair[0] == key).unwrap()[1]
-    };
+    let value = |key: u64| image.process.auxiliary.iter().find(|pair| pair[0] == key).unwrap()[1];
     assert_eq!((value(7), value(9), value(3)), (base, 0x5555_5555_4800, 0x5555_5555_4040));
 }

@@ -46,8 +46,8 @@ fn every_count_leaves_the_stack_aligned_and_complete() {
                 assert_eq!(image.memory.string(next()), format!("e{index}={}", "v".repeat(index * 37)).as_bytes());
             }
             assert_eq!(next(), 0);
-            for word in image.process.auxiliary {
-                assert_eq!(next(), word);
+            for word in image.process.auxiliary.as_flattened() {
+                assert_eq!(next(), *word);
             }
             assert!(at <= image.process.argument_strings.start);
         }
@@ -57,7 +57,7 @@ fn every_count_leaves_the_stack_aligned_and_complete() {
 #[test]
 fn the_auxiliary_vector_is_true_and_in_linux_order() {
     let image = image(1, 1);
-    let pairs: Vec<_> = image.process.auxiliary.as_chunks::<2>().0.to_vec();
+    let pairs: Vec<_> = image.process.auxiliary.to_vec();
     assert_eq!(pairs.len(), AUX_ENTRIES);
     let value = |key| pairs.iter().find(|pair| pair[0] == key).unwrap()[1];
     let simple = [(4, 56), (5, 1), (6, 4096), (7, 0), (8, 0), (9, 0x40_0800), (3, 0x40_0040), (17, 100)];
