@@ -80,7 +80,7 @@ pub mod simulated {
 
     #[cfg(not(test))]
     pub fn memory() -> &'static Memory {
-        static MEMORY: spin::Lazy<&'static Memory> = spin::Lazy::new(new);
+        static MEMORY: spin::LazyLock<&'static Memory> = spin::LazyLock::new(new);
         &MEMORY
     }
 }

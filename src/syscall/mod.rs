@@ -54,7 +54,7 @@ pub struct Registers(*const InterruptFrame);
 
 /// What a system call can return besides an error.
 pub trait Outcome {
-    fn as_return_value(self) -> isize;
+    fn into_return_value(self) -> isize;
 }
 
 /// Called by both gates with interrupts on. The frame is the current thread's, at the top of its kernel stack; calls that
@@ -113,7 +113,7 @@ impl Registers {
 }
 
 impl Outcome for () {
-    fn as_return_value(self) -> isize {
+    fn into_return_value(self) -> isize {
         0
     }
 }
@@ -122,7 +122,7 @@ macro_rules! outcomes {
     ($($integer:ty),*) => {
         $(impl Outcome for $integer {
             #[inline(always)]
-            fn as_return_value(self) -> isize {
+            fn into_return_value(self) -> isize {
                 self as isize
             }
         })*
@@ -133,9 +133,9 @@ outcomes!(i32, u32, i64, u64, usize, isize);
 
 impl<T: Outcome> Outcome for Result<T, Errno> {
     #[inline(always)]
-    fn as_return_value(self) -> isize {
+    fn into_return_value(self) -> isize {
         match self {
-            Ok(value) => value.as_return_value(),
+            Ok(value) => value.into_return_value(),
             Err(errno) => errno.as_return_value(),
         }
     }

@@ -40,7 +40,7 @@ macro_rules! system_calls {
                             let $argument = <$type as Argument>::from_register(registers.get(next));
                             next += 1;
                         )*
-                        $module::$function(thread $(, $argument)*).as_return_value()
+                        $module::$function(thread $(, $argument)*).into_return_value()
                     }
                     call
                 };
