@@ -50,29 +50,30 @@ impl Content {
 
     /// Reads from `position` on, at most to the file's end.
     pub fn read(&self, inode: &Inode, position: u64, sink: &mut dyn Sink) -> Result<usize, Errno> {
+        let wanted = inode.size().saturating_sub(position).min(sink.remaining() as u64) as usize;
+        let (mut index, mut offset) = (position / PAGE_SIZE as u64, position as usize % PAGE_SIZE);
         let mut done = 0;
-        loop {
-            let at = position.saturating_add(done as u64);
-            let left = inode.size().saturating_sub(at).min(sink.remaining() as u64) as usize;
-            if left == 0 {
-                return Ok(done);
-            }
-            let offset = (at % PAGE_SIZE as u64) as usize;
-            let count = left.min(PAGE_SIZE - offset);
-            let put = match self.look(inode, at / PAGE_SIZE as u64) {
+        while done < wanted {
+            let count = (wanted - done).min(PAGE_SIZE - offset);
+            let put = match self.look(inode, index) {
                 Ok(Some(page)) => put_page(sink, &page, offset..offset + count),
                 Ok(None) => sink.put(ZEROS.get(..count).unwrap_or_default()),
                 Err(error) => Err(error),
             };
             match put {
-                Ok(put) => done += put,
+                Ok(put) => {
+                    done += put;
+                    if put < count {
+                        break;
+                    }
+                }
                 Err(error) if done == 0 => return Err(error),
-                Err(_) => return Ok(done),
+                Err(_) => break,
             }
-            if !matches!(put, Ok(put) if put == count) {
-                return Ok(done);
-            }
+            index += 1;
+            offset = 0;
         }
+        Ok(done)
     }
 
     /// Writes at `position`, and makes the file longer where it must. The caller keeps the end within its limits.

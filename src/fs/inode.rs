@@ -6,7 +6,7 @@ use super::file_system::FileSystem;
 use super::generated::Generated;
 use super::pipe::Pipe;
 use super::record_lock::FileLocks;
-use super::time::{Times, Timestamp, now};
+use super::time::{Times, Timestamp, now, now_ns};
 use crate::errno::Errno;
 use crate::lock::{Lock, Rank};
 use crate::task::credentials::Credentials;
@@ -260,10 +260,9 @@ impl Inode {
     /// The contents were read.
     #[inline]
     pub fn touch_accessed(&self) {
-        let time = now();
         let mut times = self.times.lock();
-        if times.access_is_stale(time) {
-            times.accessed = time;
+        if times.access_is_stale(now_ns()) {
+            times.accessed = now();
         }
     }
 

@@ -41,14 +41,15 @@ impl Pages {
             return None;
         }
         let mut slot = &self.root;
-        let mut level = self.height;
+        // By how much the index is shifted to give the slot's number: no node lies more than 11 levels up.
+        let mut shift = SLOT_BITS * self.height;
         loop {
             match slot {
                 Slot::Empty => return None,
                 Slot::Page(page) => return Some(page),
                 Slot::Node(slots) => {
-                    level = level.saturating_sub(1);
-                    slot = slots.get(slot_number(index, level))?;
+                    shift = shift.wrapping_sub(SLOT_BITS);
+                    slot = slots.get(index.wrapping_shr(shift) as usize % SLOTS)?;
                 }
             }
         }
@@ -90,8 +91,10 @@ impl Pages {
         next_below(&self.root, self.height, 0, index)
     }
 
+    #[inline]
     fn covers(&self, index: u64) -> bool {
-        index.checked_shr(SLOT_BITS * self.height).unwrap_or(0) == 0
+        let bits = SLOT_BITS * self.height;
+        bits >= u64::BITS || index >> bits == 0
     }
 
     fn grow_to(&mut self, index: u64) -> Result<(), Errno> {

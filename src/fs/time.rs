@@ -1,5 +1,7 @@
 //! Time stamps of files.
 
+const NS_PER_SECOND: i64 = 1_000_000_000;
+
 /// A point in time, as Linux's `struct timespec`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp {
@@ -32,11 +34,12 @@ impl Times {
 
     /// Whether a read must set the access time: as Linux's `relatime`, only when it isn't later than the last change
     /// already, or a day old.
-    pub fn access_is_stale(&self, now: Timestamp) -> bool {
-        const DAY: i64 = 24 * 60 * 60;
-        self.accessed <= self.modified
-            || self.accessed <= self.changed
-            || now.seconds.saturating_sub(self.accessed.seconds) >= DAY
+    #[inline]
+    pub fn access_is_stale(&self, now_ns: i64) -> bool {
+        const DAY_NS: i64 = 24 * 60 * 60 * NS_PER_SECOND;
+        let last_change = self.modified.max(self.changed);
+        let accessed_ns = self.accessed.seconds.wrapping_mul(NS_PER_SECOND);
+        self.accessed <= last_change || now_ns.wrapping_sub(accessed_ns) >= DAY_NS
     }
 }
 
@@ -47,6 +50,18 @@ pub fn now() -> Timestamp {
     use core::sync::atomic::{AtomicI64, Ordering::Relaxed};
     static TICKS: AtomicI64 = AtomicI64::new(0);
     Timestamp { seconds: TICKS.fetch_add(1, Relaxed), nanoseconds: 0 }
+}
+
+#[cfg(not(target_os = "none"))]
+pub fn now_ns() -> i64 {
+    now().seconds.wrapping_mul(NS_PER_SECOND)
+}
+
+/// The same in nanoseconds, for comparisons: it takes no division.
+#[cfg(target_os = "none")]
+#[inline]
+pub fn now_ns() -> i64 {
+    crate::interrupts::clock::wall_clock_ns() as i64
 }
 
 /// The time of day for time stamps.
