@@ -4,7 +4,7 @@
 use keel_tests::boot_matrix::{self, Images};
 use keel_tests::failure::Failure;
 use keel_tests::runner::{self, Filter, Job};
-use keel_tests::{kernel_tests, programs, project};
+use keel_tests::{bad_input, kernel_tests, programs, project};
 use std::process::ExitCode;
 use std::{env, thread};
 
@@ -19,6 +19,7 @@ fn main() -> ExitCode {
 fn all_jobs(threads: usize) -> Vec<Job> {
     let mut jobs = kernel_tests::jobs(threads);
     jobs.extend(programs::jobs());
+    jobs.extend(bad_input::jobs());
     match images() {
         Ok(images) => jobs.extend(boot_matrix::representative_jobs(&images)),
         Err(failure) => jobs.push(no_images(failure)),
