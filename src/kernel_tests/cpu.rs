@@ -53,6 +53,7 @@ kernel_test! {
         for stack in gdt::interrupt_stacks() {
             assert!(stack.step_by(crate::PAGE_SIZE).all(|page| kernel_map::translate(page).is_some()));
         }
+        assert_eq!(gdt::guard_pages().count(), gdt::interrupt_stacks().count());
         assert!(gdt::guard_pages().all(|page| kernel_map::translate(page.as_u64()).is_none()));
     }
 

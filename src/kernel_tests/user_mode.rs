@@ -294,6 +294,13 @@ kernel_test! {
     fn flags_set_to_disturb_the_kernel_do_not() {
         // pushfq; or dword [rsp], 0x44400 (AC, NT, DF); popfq
         let set_flags: [u8; 9] = [0x9c, 0x81, 0x0c, 0x24, 0x00, 0x44, 0x04, 0x00, 0x9d];
+        // uname(DATA + 0x100), which copies forwards; ud2 unless "Linu" is where it belongs
+        let copy: [u8; 25] = [
+            0xb8, 63, 0, 0, 0, 0xbf, 0, 1, 0x50, 0, 0xcd, 0x80, 0x81, 0x3c, 0x25, 0, 1, 0x50, 0, b'L', b'i', b'n', b'u', 0x74,
+            0x02,
+        ];
+        let status = run(&[&set_flags[..], &copy, &[0x0f, 0x0b], &EXIT_7].concat());
+        assert_eq!(status, Status::Exited(7), "uname by int 0x80 with DF set");
         for exit in [EXIT_7, EXIT_7_BY_GATE] {
             // mov ecx, 0x4000000; dec ecx; jnz: some ticks with the flags set
             let spin = [0xb9, 0, 0, 0, 4, 0xff, 0xc9, 0x75, 0xfc];
