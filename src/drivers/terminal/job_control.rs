@@ -6,6 +6,7 @@
 use super::device::{TTYS, Tty};
 use super::termios::LocalFlags;
 use crate::errno::Errno;
+use crate::fs::device::DeviceNumber;
 use crate::task::current;
 use crate::task::process::tasks;
 use crate::task::signal::{Info, Signal, send_to_group};
@@ -119,6 +120,13 @@ pub(super) fn give_up(tty: &Tty) -> Result<(), Errno> {
         tty.controlled.hang_up();
     }
     Ok(())
+}
+
+/// The number of the terminal that controls a session, and its foreground group if there is one: for /proc/PID/stat.
+pub fn terminal_of(session: u32) -> Option<(DeviceNumber, Option<u32>)> {
+    let tty = TTYS.iter().find(|tty| tty.controlled.controls(session))?;
+    let foreground = tty.controlled.foreground.load(Relaxed);
+    Some((tty.number(), Some(foreground).filter(|group| *group != NOBODY)))
 }
 
 /// A process has ended: if it led a session, the session's terminal is free again.

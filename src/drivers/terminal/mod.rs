@@ -13,7 +13,7 @@ mod control;
 #[cfg(target_os = "none")]
 pub mod device;
 #[cfg(target_os = "none")]
-mod job_control;
+pub mod job_control;
 
 #[cfg(target_os = "none")]
 pub use {

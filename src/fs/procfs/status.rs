@@ -3,6 +3,7 @@
 use super::super::generated::Text;
 use super::process::Subject;
 use crate::PAGE_SIZE;
+use crate::drivers::terminal::job_control;
 use crate::errno::Errno;
 use crate::memory::{Area, AreaFlags, Backing, Protection};
 use crate::task::limits::{INFINITY, Resource};
@@ -72,15 +73,16 @@ pub(super) fn stat(subject: &Subject, text: &mut Text) -> Result<(), Errno> {
     let state = state(subject, &relations);
     let start_ticks = subject.process.start_time_ns / NS_PER_TICK;
     let process = &subject.process;
+    let (terminal, foreground) = match job_control::terminal_of(relations.session) {
+        Some((number, foreground)) => (number.0, foreground.map_or(-1, i64::from)),
+        None => (0, -1),
+    };
     text.print(format_args!("{} (", subject.id()))?;
     push_name(subject, text)?;
     // Terminal, foreground group, flags, faults.
     text.print(format_args!(
-        ") {state} {} {} {} {} -1 0 0 0 0 0 ",
-        relations.parent,
-        relations.group,
-        relations.session,
-        terminal_of(subject)
+        ") {state} {} {} {} {terminal} {foreground} 0 0 0 0 0 ",
+        relations.parent, relations.group, relations.session
     ))?;
     text.print(format_args!(
         "{user} {system} {children_user} {children_system} {} {nice} {} 0 {start_ticks} {} {} {} ",
@@ -325,11 +327,6 @@ fn ticks(subject: &Subject) -> (u64, u64, u64, u64) {
 
 fn nice_of(subject: &Subject) -> i32 {
     subject.main_thread().map_or(0, |thread| scheduler::nice(&thread))
-}
-
-fn terminal_of(subject: &Subject) -> u64 {
-    let _ = subject;
-    0
 }
 
 fn state(subject: &Subject, relations: &Relations) -> char {

@@ -124,26 +124,7 @@ fn memory_info(text: &mut Text) -> Result<(), Errno> {
 }
 
 fn cpu_info(text: &mut Text) -> Result<(), Errno> {
-    let identity = cpu::features::identity();
-    let mhz_thousandths = clock::tsc_hz() / 1000;
-    text.print(format_args!(
-        "processor\t: 0\nvendor_id\t: {}\ncpu family\t: {}\nmodel\t\t: {}\nmodel name\t: {}\nstepping\t: {}\n",
-        identity.vendor(),
-        identity.family,
-        identity.model,
-        identity.brand(),
-        identity.stepping
-    ))?;
-    text.print(format_args!(
-        "cpu MHz\t\t: {}.{:03}\nphysical id\t: 0\nsiblings\t: 1\ncore id\t\t: 0\ncpu cores\t: 1\nfpu\t\t: yes\n",
-        mhz_thousandths / 1000,
-        mhz_thousandths % 1000
-    ))?;
-    text.print(format_args!("flags\t\t: fpu cx8 cmov mmx fxsr sse sse2 syscall lm {}\n", cpu::features()))?;
-    text.print(format_args!(
-        "address sizes\t: {} bits physical, {} bits virtual\n\n",
-        identity.physical_bits, identity.virtual_bits
-    ))
+    cpu::cpuinfo::write(text).map_err(|_| Errno::ENOMEM)
 }
 
 fn stat(text: &mut Text) -> Result<(), Errno> {
@@ -161,8 +142,7 @@ fn stat(text: &mut Text) -> Result<(), Errno> {
 }
 
 fn interrupts(text: &mut Text) -> Result<(), Errno> {
-    let [user, system, idle] = scheduler::ticks_spent();
-    text.print(format_args!("           CPU0\n  0: {:>10}   timer\n", user + system + idle))
+    crate::interrupts::write_counts(text).map_err(|_| Errno::ENOMEM)
 }
 
 fn file_systems(text: &mut Text) -> Result<(), Errno> {
