@@ -64,6 +64,8 @@ pub struct AddressSpace {
     pub(super) areas: Areas,
     /// Mappings are placed below this address, from the top down.
     pub mmap_top: u64,
+    /// From here to `mmap_top` nothing is free (or it is above that): the search for a place starts here.
+    pub(super) full_from: u64,
     /// The heap that brk(2) moves: where it starts, and the current break.
     pub(super) heap: Range<u64>,
     pub limits: Limits,
@@ -82,6 +84,7 @@ impl AddressSpace {
             table: PageTable::new()?,
             areas: Areas::new(),
             mmap_top: DEFAULT_MMAP_TOP,
+            full_from: u64::MAX,
             heap: 0..0,
             limits: Limits::DEFAULT,
             layout: ProgramLayout::default(),
@@ -143,7 +146,7 @@ impl AddressSpace {
         Ok(start)
     }
 
-    fn place(&self, placement: Placement, length: u64) -> Result<u64, Errno> {
+    fn place(&mut self, placement: Placement, length: u64) -> Result<u64, Errno> {
         let fits = |start: u64| start >= LOWEST_MAPPING && start.checked_add(length).is_some_and(|end| end <= USER_END);
         match placement {
             Placement::Fixed(start) | Placement::FixedNoReplace(start) => {
@@ -165,12 +168,21 @@ impl AddressSpace {
                 let is_free = |start: u64| self.areas.find_gap_below(start + length, start, length) == Some(start);
                 if fits(start) && is_free(start) { Ok(start) } else { self.place(Placement::Anywhere, length) }
             }
-            Placement::Anywhere => self
-                .areas
-                .find_gap_below(self.mmap_top, LOWEST_MAPPING, length)
-                .or_else(|| self.areas.find_gap_above(self.mmap_top, USER_END, length))
-                .ok_or(Errno::ENOMEM),
+            Placement::Anywhere => self.find_place(length),
         }
+    }
+
+    /// The highest place below `mmap_top`; where there is none, the lowest above it.
+    pub(super) fn find_place(&mut self, length: u64) -> Result<u64, Errno> {
+        let mut top = self.full_from.min(self.mmap_top);
+        while let Some(area) = self.areas.find(top.saturating_sub(PAGE))
+            && !area.mapping.flags.contains(AreaFlags::GROWS_DOWN)
+        {
+            top = area.start;
+        }
+        self.full_from = top;
+        let below = self.areas.find_gap_below(top, LOWEST_MAPPING, length);
+        below.or_else(|| self.areas.find_gap_above(self.mmap_top, USER_END, length)).ok_or(Errno::ENOMEM)
     }
 
     /// RLIMIT_AS, RLIMIT_DATA, and more than the machine could ever hold. `replaced` pages go away meanwhile.
@@ -219,6 +231,7 @@ impl AddressSpace {
         }
         let mut stale = self.drop_pages(range.clone());
         self.areas.remove(indices);
+        self.full_from = self.full_from.max(range.end);
         if self.table.free_tables(range, floor, ceiling) && stale == Stale::Nothing {
             // Nothing was mapped, but the processor may still know the tables that led there.
             stale = Stale::Many;

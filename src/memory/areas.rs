@@ -202,42 +202,58 @@ impl Area {
     }
 }
 
+/// In this interface an area's index is its place in rising order of addresses. The list itself is in falling order, because
+/// mappings are placed from the top down: so most are added near its end, where few others have to move.
 #[derive(Default)]
 pub struct Areas {
-    list: Vec<Area>,
+    falling: Vec<Area>,
 }
 
 impl Areas {
     pub const fn new() -> Self {
-        Self { list: Vec::new() }
+        Self { falling: Vec::new() }
     }
 
-    pub fn iter(&self) -> core::slice::Iter<'_, Area> {
-        self.list.iter()
+    /// In rising order.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Area> + ExactSizeIterator {
+        self.falling.iter().rev()
     }
 
     pub fn len(&self) -> usize {
-        self.list.len()
+        self.falling.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
+        self.falling.is_empty()
     }
 
     /// The index of the first area that ends above the address: the one that holds it, or the next one.
     #[inline]
     pub fn index_at(&self, address: u64) -> usize {
-        self.list.partition_point(|area| area.end <= address)
+        self.falling.len() - self.falling.partition_point(|area| area.end > address)
+    }
+
+    /// Where the area of an index lies in the list; past its end where there is none.
+    #[inline(always)]
+    fn place_of(&self, index: usize) -> usize {
+        self.falling.len().wrapping_sub(1).wrapping_sub(index)
     }
 
     #[inline]
     pub fn get(&self, index: usize) -> Option<&Area> {
-        self.list.get(index)
+        self.falling.get(self.place_of(index))
     }
 
     #[inline]
     pub fn get_mut(&mut self, index: usize) -> Option<&mut Area> {
-        self.list.get_mut(index)
+        let place = self.place_of(index);
+        self.falling.get_mut(place)
+    }
+
+    /// There is room for it, and it belongs there.
+    fn put(&mut self, index: usize, area: Area) {
+        let place = self.falling.len().saturating_sub(index);
+        self.falling.insert(place, area);
     }
 
     #[inline]
@@ -248,7 +264,7 @@ impl Areas {
     /// The areas that have a part in the range.
     pub fn overlapping(&self, range: Range<u64>) -> impl Iterator<Item = &Area> {
         let first = self.index_at(range.start);
-        self.list.iter().skip(first).take_while(move |area| area.start < range.end)
+        self.iter().skip(first).take_while(move |area| area.start < range.end)
     }
 
     pub fn is_free(&self, range: Range<u64>) -> bool {
@@ -269,19 +285,19 @@ impl Areas {
 
     /// Where the area before the one of that index ends.
     pub fn end_before(&self, index: usize) -> u64 {
-        index.checked_sub(1).and_then(|before| self.list.get(before)).map_or(0, |area| area.end)
+        index.checked_sub(1).and_then(|before| self.get(before)).map_or(0, |area| area.end)
     }
 
     pub fn start_of(&self, index: usize) -> Option<u64> {
-        self.list.get(index).map(|area| area.start)
+        self.get(index).map(|area| area.start)
     }
 
     /// Room for `more` areas beyond those there are: after this adding them can't fail.
     pub fn reserve(&mut self, more: usize) -> Result<(), Errno> {
-        if self.list.len().saturating_add(more) > MAX_AREAS {
+        if self.falling.len().saturating_add(more) > MAX_AREAS {
             return Err(Errno::ENOMEM);
         }
-        self.list.try_reserve(more).map_err(|_| Errno::ENOMEM)
+        self.falling.try_reserve(more).map_err(|_| Errno::ENOMEM)
     }
 
     /// Adds an area where nothing is, joined with its neighbours if they continue each other.
@@ -289,15 +305,15 @@ impl Areas {
         self.reserve(1)?;
         let index = self.index_at(area.start);
         debug_assert!(self.start_of(index).is_none_or(|start| start >= area.end), "areas overlap");
-        self.list.insert(index, area);
+        self.put(index, area);
         self.join(index.saturating_sub(1)..index + 1);
         Ok(())
     }
 
-    /// Adds an area above all others, as it is; there is room for it.
-    pub fn append(&mut self, area: Area) {
-        debug_assert!(self.list.last().is_none_or(|last| last.end <= area.start), "areas overlap");
-        self.list.push(area);
+    /// A copy of all areas; there must be room for it.
+    pub fn copy_from(&mut self, other: &Self) {
+        debug_assert!(self.falling.capacity() >= other.falling.len());
+        self.falling.extend_from_slice(&other.falling);
     }
 
     /// Cuts areas so that none crosses an end of the range; returns the indices of those within. Fails before changing
@@ -310,36 +326,37 @@ impl Areas {
         }
         for at in [range.start, range.end] {
             let index = self.index_at(at);
-            if let Some(area) = self.list.get_mut(index)
+            if let Some(area) = self.get_mut(index)
                 && area.start < at
             {
                 let upper = area.split_off(at);
-                self.list.insert(index + 1, upper);
+                self.put(index + 1, upper);
             }
         }
         let first = self.index_at(range.start);
-        let count = self.list.iter().skip(first).take_while(|area| area.start < range.end).count();
+        let count = self.overlapping(range).count();
         Ok(first..first + count)
     }
 
     /// Takes out the areas of these indices.
     pub fn remove(&mut self, indices: Range<usize>) {
-        let end = indices.end.min(self.list.len());
+        let length = self.falling.len();
+        let end = indices.end.min(length);
         if indices.start < end {
-            self.list.drain(indices.start..end);
+            self.falling.drain(length - end..length - indices.start);
         }
     }
 
     /// Joins areas with their successors, for the areas of these indices, where they continue each other.
     pub fn join(&mut self, indices: Range<usize>) {
-        let mut index = indices.end.min(self.list.len());
+        let mut index = indices.end.min(self.falling.len());
         while index > indices.start {
             index -= 1;
-            let (Some(area), Some(next)) = (self.list.get(index), self.list.get(index + 1)) else { continue };
+            let (Some(area), Some(next)) = (self.get(index), self.get(index + 1)) else { continue };
             if area.is_continued_by(next) {
                 let end = next.end;
-                self.list.remove(index + 1);
-                if let Some(area) = self.list.get_mut(index) {
+                self.remove(index + 1..index + 2);
+                if let Some(area) = self.get_mut(index) {
                     area.end = end;
                 }
             }
@@ -349,11 +366,11 @@ impl Areas {
     /// The highest place below `top` and not below `bottom` for `length` bytes.
     pub fn find_gap_below(&self, top: u64, bottom: u64, length: u64) -> Option<u64> {
         let mut ceiling = top;
-        let first_above = self.list.partition_point(|area| area.start < top);
-        if let Some(above) = self.list.get(first_above) {
+        let count_above = self.falling.partition_point(|area| area.start >= top);
+        if let Some(above) = count_above.checked_sub(1).and_then(|lowest| self.falling.get(lowest)) {
             ceiling = ceiling.min(above.guarded_start());
         }
-        for area in self.list.iter().take(first_above).rev() {
+        for area in self.falling.iter().skip(count_above) {
             if ceiling.checked_sub(area.end.max(bottom)).is_some_and(|room| room >= length) {
                 return Some(ceiling - length);
             }
@@ -368,7 +385,7 @@ impl Areas {
     /// The lowest place from `bottom` up for `length` bytes: where the way down from the mmap area's top is full.
     pub fn find_gap_above(&self, bottom: u64, top: u64, length: u64) -> Option<u64> {
         let mut floor = bottom;
-        for area in self.list.iter().skip(self.index_at(bottom)) {
+        for area in self.iter().skip(self.index_at(bottom)) {
             if area.guarded_start().checked_sub(floor).is_some_and(|room| room >= length) {
                 break;
             }

@@ -17,15 +17,16 @@ impl AddressSpace {
         let mut child = Self::new()?;
         child.areas.reserve(self.areas.len())?;
         child.mmap_top = self.mmap_top;
+        child.full_from = self.full_from;
         child.heap = self.heap.clone();
         child.limits = self.limits;
         child.layout = self.layout.clone();
         child.mapped_pages = self.mapped_pages;
         child.data_pages = self.data_pages;
         let mut result = Ok(());
+        // The areas first: what the child's page table gets is freed with them, should memory end midway.
+        child.areas.copy_from(&self.areas);
         for area in self.areas.iter() {
-            // The area first: what the child's page table gets of it is freed with it, should memory end midway.
-            child.areas.append(area.clone());
             result = copy_pages(&self.table, &mut child, area);
             if result.is_err() {
                 break;

@@ -1,6 +1,6 @@
 //! mremap(2): growing, shrinking and moving an area with its pages.
 
-use super::address_space::{AddressSpace, LOWEST_MAPPING, USER_END, checked_range};
+use super::address_space::{AddressSpace, USER_END, checked_range};
 use super::areas::{Area, AreaFlags, Backing, PAGE};
 use super::page_table::{Entry, PageTable};
 use super::tlb::{self, Stale};
@@ -43,8 +43,8 @@ impl AddressSpace {
         if how == Move::No {
             return Err(Errno::ENOMEM);
         }
-        let target = self.areas.find_gap_below(self.mmap_top, LOWEST_MAPPING, new_length);
-        self.transfer(old, target.ok_or(Errno::ENOMEM)?, new_length)
+        let target = self.find_place(new_length)?;
+        self.transfer(old, target, new_length)
     }
 
     /// Whether there was room behind the area.

@@ -536,3 +536,29 @@ fn does_the_digest_see_every_change() {
     space.unmap(address..address + PAGE).unwrap();
     assert_ne!(space.digest(), before);
 }
+
+#[test]
+fn is_the_place_for_a_mapping_always_the_highest_there_is() {
+    let mut random = Random(11);
+    let mut space = AddressSpace::new().unwrap();
+    let mut mapped = Vec::new();
+    for _ in 0..5_000 {
+        if random.below(10) < 6 || mapped.is_empty() {
+            let length = (1 + random.below(4)) * PAGE;
+            let expected = space.areas.find_gap_below(space.mmap_top, address_space::LOWEST_MAPPING, length);
+            // Every other mapping has another protection, so that neighbours don't join.
+            let protection = random.protection();
+            let address = space.map(Placement::Anywhere, length, Mapping::anonymous(protection)).unwrap();
+            assert_eq!(Some(address), expected);
+            mapped.push((address, length));
+        } else {
+            let (address, length) = mapped.swap_remove(random.below(mapped.len() as u64) as usize);
+            if random.below(2) == 0 {
+                space.unmap(address..address + length).unwrap();
+            } else {
+                let moved = space.remap(address..address + length, length + PAGE, Move::Anywhere);
+                mapped.extend(moved.map(|address| (address, length + PAGE)));
+            }
+        }
+    }
+}
