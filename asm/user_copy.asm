@@ -220,23 +220,23 @@ user_copy_string:
 global user_string_length
 user_string_length:
     mov r8, rdi
-    mov r10, 0x0101010101010101
+    mov r10, -0x0101010101010101
     mov r11, 0x8080808080808080
     ALLOW
-.word:
-    cmp rsi, 8
-    jb .byte
+    sub rsi, 8                          ; counts what is left behind the next word: one subtraction tells both ends
+    jb .words_done
 .load_word:
     mov rax, [rdi]
-    mov rcx, rax
-    sub rcx, r10
+    lea rcx, [rax + r10]
     not rax
-    and rcx, r11
     and rcx, rax
+    and rcx, r11
     jnz .found_in_word
     add rdi, 8
     sub rsi, 8
-    jmp .word
+    jae .load_word
+.words_done:
+    add rsi, 8
 .byte:
     test rsi, rsi
     jz .limit
@@ -263,7 +263,7 @@ user_string_length:
     mov rax, rdi
     sub rax, r8
     ret
-    RECOVER .load_word, .byte
+    RECOVER .load_word, .words_done
     RECOVER .load_byte, .fault
 
 section .rodata.user_access_allow
