@@ -1,4 +1,4 @@
-//! Fuzzes the kernel's command line: `cargo fuzz run command_line` in the top folder; see fuzz/src/lib.rs.
+//! Fuzzes the kernel's command line: see fuzz/src/lib.rs.
 
 #![no_main]
 

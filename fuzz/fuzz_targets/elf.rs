@@ -1,4 +1,4 @@
-//! Fuzzes a program, which is its own interpreter: `cargo fuzz run elf` in the top folder; see fuzz/src/lib.rs.
+//! Fuzzes a program, which is its own interpreter: see fuzz/src/lib.rs.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Fuzzes a script's first line: `cargo fuzz run script` in the top folder; see fuzz/src/lib.rs.
+//! Fuzzes a script's first line: see fuzz/src/lib.rs.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Fuzzes an initrd: `cargo fuzz run tar` in the top folder; see fuzz/src/lib.rs.
+//! Fuzzes an initrd: see fuzz/src/lib.rs.
 
 #![no_main]
 

@@ -1,5 +1,12 @@
 //! What is asked of Keel's parsers for any input at all: that they come back, and that what they let through keeps their
 //! promises. Each function is a fuzz target, and runs over the fixed corpus in ordinary tests.
+//!
+//! To fuzz for ten minutes (with the crate cargo-fuzz installed, from `/` as tools/host-cargo explains; the first folder
+//! takes what is found):
+//!
+//! ```text
+//! RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir KEEL/fuzz --features libfuzzer elf FOLDER KEEL/fuzz/corpus/elf -- -max_total_time=600
+//! ```
 
 mod image;
 
