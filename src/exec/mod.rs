@@ -7,10 +7,9 @@
 //! 5. `prepare` leads through all of them, `#!` included, and gives a [`LoadedProcess`]: nothing that follows can fail.
 //! 6. `load`, `user_arguments`, `program_file`: the traits for the kernel's address spaces, callers and files.
 //!
-//!
-//! All of it is plain Rust over small traits ([`ExecutableFile`], [`Programs`], [`Arguments`], [`ImageMemory`]) and runs
-//! on the host in tests and under fuzzing. Every number that comes from a
-//! file or a program is added and multiplied with its overflow looked at.
+//! All of it is plain Rust over small traits ([`ExecutableFile`], [`Programs`], [`Arguments`], [`ImageMemory`]) and runs on
+//! the host in tests and under fuzzing. Every number that comes from a file or a program is added and multiplied with its
+//! overflow looked at.
 
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
