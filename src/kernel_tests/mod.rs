@@ -6,6 +6,7 @@
 //! one in a new machine. So one failing or hanging test hides no other.
 
 mod cpu;
+mod crash;
 mod exec;
 mod memory;
 pub mod probe;
@@ -68,6 +69,10 @@ pub fn start(command_line: &CommandLine) -> bool {
     if request == "list" {
         all().iter().for_each(|test| report("test", test.name, ""));
         finish();
+    }
+    if let Some(kind) = request.strip_prefix("crash:") {
+        crash::start(kind);
+        return true;
     }
     let mut selection = SELECTION.lock();
     if let Some(number) = request.strip_prefix("from:") {

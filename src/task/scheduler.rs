@@ -47,13 +47,6 @@ struct Cpu {
     idle: spin::Once<Arc<Thread>>,
     /// A thread that ended, until its stack is no longer in use. Only its CPU looks here, interrupts off.
     ended: IrqLock<Option<Arc<Thread>>>,
-    segment_bases: SegmentBases,
-}
-
-/// The user segment bases that the CPU holds now.
-pub(super) struct SegmentBases {
-    pub fs: AtomicU64,
-    pub gs: AtomicU64,
 }
 
 /// The CPUs that schedule. One runs at first; the others' entries come with them.
@@ -65,7 +58,6 @@ impl Cpu {
             ready: IrqLock::new(Rank::RunQueue, ReadyQueue::new()),
             idle: spin::Once::new(),
             ended: IrqLock::new(Rank::RunQueue, None),
-            segment_bases: SegmentBases { fs: AtomicU64::new(0), gs: AtomicU64::new(0) },
         }
     }
 }
@@ -73,10 +65,6 @@ impl Cpu {
 #[inline]
 fn this_cpu() -> &'static Cpu {
     &CPUS[per_cpu::cpu_index() as usize % CPUS.len()]
-}
-
-pub(super) fn loaded_segment_bases() -> &'static SegmentBases {
-    &this_cpu().segment_bases
 }
 
 /// The quantum of a level: 5 ticks at nice 0, from 10 at nice -20 to a quarter of one at nice 19.

@@ -308,15 +308,11 @@ impl Thread {
         }
     }
 
-    /// MSR writes serialise, so they are made only where the value differs.
+    /// Written on every switch, though MSR writes serialise: a program changes the bases behind the kernel's back by loading
+    /// a selector, so what the CPU holds isn't what was last written.
     fn load_segment_bases(&self) {
-        let bases = super::scheduler::loaded_segment_bases();
-        if bases.fs.swap(self.fs_base(), Relaxed) != self.fs_base() {
-            FsBase::write(VirtAddr::new_truncate(self.fs_base()));
-        }
-        if bases.gs.swap(self.gs_base(), Relaxed) != self.gs_base() {
-            KernelGsBase::write(VirtAddr::new_truncate(self.gs_base()));
-        }
+        FsBase::write(VirtAddr::new_truncate(self.fs_base()));
+        KernelGsBase::write(VirtAddr::new_truncate(self.gs_base()));
     }
 
     /// The last step of execve: the running thread's user registers, all of them. It has them when it returns to user mode.

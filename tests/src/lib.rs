@@ -8,6 +8,7 @@ pub mod boot_matrix;
 pub mod console;
 pub mod failure;
 pub mod kernel_tests;
+pub mod panics;
 pub mod picture;
 pub mod programs;
 pub mod project;
