@@ -11,11 +11,10 @@
 
 use crate::system::{mount_at, set_host_name};
 use crate::{Outcome, checked, reason};
+use std::ffi::{CString, NulError};
 use std::fs;
 use std::io;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 pub const HALT: i32 = libc::SIGUSR1;
@@ -47,7 +46,9 @@ pub fn main(arguments: &[String]) -> Outcome {
         }
     }
     if let Some((program, rest)) = arguments.split_first() {
-        let status = run_to_end(command(program).args(rest));
+        let mut command = Command::new(program);
+        command.arguments.extend_from_slice(rest);
+        let status = run_to_end(&command);
         if first {
             stop_all_processes();
         }
@@ -57,7 +58,7 @@ pub fn main(arguments: &[String]) -> Outcome {
         return Err("only the first process keeps shells running (init COMMAND… runs a command)".into());
     }
     if is_executable("/etc/rc") {
-        run_to_end(&mut command("/etc/rc"));
+        run_to_end(&Command::new("/etc/rc"));
     }
     keep_shells()
 }
@@ -102,33 +103,77 @@ fn block_signals() {
     }
 }
 
-/// A command with the environment that a session begins with.
-fn command(program: &str) -> Command {
-    let mut command = Command::new(program);
-    command.env_clear().env("PATH", PATH).env("HOME", if Path::new("/root").is_dir() { "/root" } else { "/" });
-    command
+/// A program to start, with the environment that a session begins with. Not std's: that one asks for a socket pair to
+/// start a program, and a kernel without sockets shall have an init.
+struct Command {
+    program: String,
+    arguments: Vec<String>,
+    environment: Vec<String>,
 }
 
-/// Starts a command in a session of its own, with no signal blocked.
-fn start(command: &mut Command, console: Option<&'static str>) -> io::Result<i32> {
-    // SAFETY: between fork and execve only system calls are made, on memory that exists before the fork.
-    unsafe {
-        command.pre_exec(move || {
-            let mut none: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&mut none);
-            libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
-            // A kernel without sessions still runs the command.
-            libc::setsid();
-            match console {
-                Some(path) => take_terminal(path),
-                None => {
-                    libc::ioctl(0, libc::TIOCSCTTY, 0);
-                    Ok(())
-                }
-            }
-        });
+impl Command {
+    fn new(program: &str) -> Command {
+        let home = if Path::new("/root").is_dir() { "/root" } else { "/" };
+        Command {
+            program: program.into(),
+            arguments: vec![program.into()],
+            environment: vec![format!("PATH={PATH}"), format!("HOME={home}")],
+        }
     }
-    command.spawn().map(|child| child.id() as i32)
+
+    /// Starts the command in a session of its own, with no signal blocked. If it can't be executed, its process says
+    /// why and ends with the status that shells use for it.
+    fn start(&self, console: Option<&'static str>) -> io::Result<i32> {
+        let strings = |texts: &[String]| -> Result<Vec<CString>, NulError> {
+            texts.iter().map(|text| CString::new(text.as_str())).collect()
+        };
+        let program = CString::new(self.program.as_str())?;
+        let (arguments, environment) = (strings(&self.arguments)?, strings(&self.environment)?);
+        // SAFETY: this process has one thread, so the child may do whatever the parent may.
+        let child = checked(unsafe { libc::fork() })? as i32;
+        if child != 0 {
+            return Ok(child);
+        }
+        begin_session();
+        let taken = match console {
+            Some(path) => take_terminal(path),
+            None => {
+                // SAFETY: takes no pointer. Standard input may be no terminal: then there is none to control.
+                unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) };
+                Ok(())
+            }
+        };
+        let error = match taken {
+            Ok(()) => execute(&program, &arguments, &environment),
+            Err(error) => error,
+        };
+        eprintln!("init: {}: {}", self.program, reason(&error));
+        std::process::exit(127)
+    }
+}
+
+fn begin_session() {
+    // SAFETY: a signal set is a bit array, for which zeros are valid; the other calls touch no memory of ours.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+        // std ignores it, which would be inherited.
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        // A kernel without sessions still runs the command.
+        libc::setsid();
+    }
+}
+
+/// Comes back only with the reason why not.
+fn execute(program: &CString, arguments: &[CString], environment: &[CString]) -> io::Error {
+    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
+        strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let (arguments, environment) = (pointers(arguments), pointers(environment));
+    // SAFETY: both vectors point to strings that the caller holds, and end with a NULL.
+    unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    io::Error::last_os_error()
 }
 
 /// Makes a terminal this session's, and its standard input, output and error.
@@ -150,9 +195,9 @@ fn take_terminal(path: &str) -> io::Result<()> {
 }
 
 /// Runs one command and waits for it, burying whatever else ends meanwhile.
-fn run_to_end(command: &mut Command) -> i32 {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let child = match start(command, None) {
+fn run_to_end(command: &Command) -> i32 {
+    let program = &command.program;
+    let child = match command.start(None) {
         Ok(child) => child,
         Err(error) => {
             eprintln!("init: {program}: {}", reason(&error));
@@ -192,10 +237,11 @@ fn consoles() -> Vec<Console> {
 fn start_shell(console: &mut Console) {
     let shell = ["/bin/bash", "/bin/sh"].into_iter().find(|path| is_executable(path)).unwrap_or("/bin/sh");
     let name = shell.rsplit('/').next().unwrap_or("sh");
-    let mut command = command(shell);
+    let mut command = Command::new(shell);
     // The dash says that it is a login shell.
-    command.arg0(format!("-{name}")).current_dir("/").env("TERM", console.terminal);
-    match start(&mut command, console.path) {
+    command.arguments = vec![format!("-{name}")];
+    command.environment.push(format!("TERM={}", console.terminal));
+    match command.start(console.path) {
         Ok(child) => console.shell = Some((child, Instant::now())),
         Err(error) => {
             eprintln!("init: {shell} on {}: {}", console.path.unwrap_or("the console"), reason(&error));
