@@ -5,6 +5,7 @@
 //! die of them. A timer interrupts a victim that waits; one that has turned its timer off is killed. What would end the
 //! test, and not the kernel, is left out: shutting down, mounting, setting the clock, signals to everyone.
 
+use crate::is_keel;
 use conformance::support::*;
 use conformance::sys;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -118,10 +119,6 @@ pub fn run(seed: u64, calls: u64, processes: u64) -> i32 {
     let _ = std::fs::remove_dir_all(&folder);
     println!("fuzz: seed {seed}, {calls} calls in {processes} processes, {failed} gave up");
     i32::from(failed > 0)
-}
-
-fn is_keel() -> bool {
-    std::fs::read_to_string("/proc/version").is_ok_and(|text| text.to_lowercase().contains("keel"))
 }
 
 /// The calls would ruin a system that somebody needs: as root they change modes and remove devices. So they are made by

@@ -6,6 +6,9 @@
 //! - `attack fork-bomb`, `attack memory-bomb`: without any limit. Not for a machine that is needed.
 //! - `attack --exact …`: each case twice, and the second time no free memory may be lost. On Linux, where other
 //!   processes run, that says nothing.
+//!
+//! As root they change and replace the devices and files of the system they run on. So they refuse to run as root
+//! anywhere but in Keel, and the tests compare them with a recorded text.
 
 // `sys!` is the cases' word for a system call: its safety is argued once, where it is made.
 #![allow(clippy::macro_metavars_in_unsafe)]
@@ -25,6 +28,11 @@ const FAMILIES: &[Family] =
 fn main() {
     let words: Vec<String> = std::env::args_os().skip(1).map(|text| text.to_string_lossy().into_owned()).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    // SAFETY: takes no pointers.
+    if unsafe { libc::geteuid() } == 0 && !is_keel() {
+        eprintln!("attack: this is not Keel: as root the attacks would ruin the system");
+        std::process::exit(2);
+    }
     match words.as_slice() {
         ["fuzz", seed, calls, processes] => match (seed.parse(), calls.parse(), processes.parse()) {
             (Ok(seed), Ok(calls), Ok(processes)) => std::process::exit(fuzz::run(seed, calls, processes)),
@@ -35,6 +43,10 @@ fn main() {
         ["--exact", family] => std::process::exit(exactly(family)),
         _ => conformance::harness::main("attack", FAMILIES),
     }
+}
+
+pub fn is_keel() -> bool {
+    std::fs::read_to_string("/proc/version").is_ok_and(|text| text.to_lowercase().contains("keel"))
 }
 
 /// Free memory in bytes, as the kernel counts it.

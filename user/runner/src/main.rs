@@ -70,7 +70,8 @@ fn main(process: &Process) -> i32 {
 
 /// Some tests look into /proc and /dev. Where a mount fails, their results will say so.
 fn mount_what_tests_read() {
-    for (kind, target) in [(c"proc", c"/proc"), (c"devtmpfs", c"/dev"), (c"tmpfs", c"/tmp")] {
+    let mounts = [(c"proc", c"/proc"), (c"devtmpfs", c"/dev"), (c"tmpfs", c"/dev/shm"), (c"tmpfs", c"/tmp")];
+    for (kind, target) in mounts {
         // The folder may be there already, and so may the mount.
         let _ = syscall::mkdir(target, 0o755);
         let _ = syscall::mount(kind, target);

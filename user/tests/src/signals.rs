@@ -135,6 +135,10 @@ fn faulting(signal: i32, action: impl FnOnce()) -> String {
     }
 }
 
+fn without_error_code(answer: String) -> String {
+    answer.split(", error ").next().unwrap_or_default().to_owned()
+}
+
 /// How a process ends that gets a signal whose action is the default.
 fn by_default(signal: i32) -> String {
     let child = fork(|| {
@@ -586,6 +590,9 @@ pub const CASES: &[Case] = &[
         "fault_by_executing_data",
         faulting(libc::SIGSEGV, || {
             let page = bad_page(libc::PROT_READ | libc::PROT_WRITE);
+            // Linux may have mapped it already, and the processor tells the difference: so it is there in any case.
+            // SAFETY: the page may be written.
+            unsafe { page.write_volatile(0xc3) };
             // SAFETY: it faults at once, which is the point.
             unsafe { std::mem::transmute::<*mut u8, extern "C" fn()>(page)() }
         })
@@ -599,10 +606,11 @@ pub const CASES: &[Case] = &[
     ),
     case!(
         "fault_by_an_interrupt_that_is_not_for_users",
-        faulting(libc::SIGSEGV, || unsafe {
-            /* SAFETY: it faults. */
+        // Without the error code: QEMU names another entry of the table in it than processors do.
+        without_error_code(faulting(libc::SIGSEGV, || unsafe {
+            // SAFETY: it faults.
             std::arch::asm!("int 0x21")
-        })
+        }))
     ),
     case!(
         "illegal_instruction",
@@ -640,14 +648,7 @@ pub const CASES: &[Case] = &[
             std::arch::asm!("pushfq", "or qword ptr [rsp], 0x100", "popfq", "nop", "nop")
         })
     ),
-    case!(
-        "vector_exception",
-        faulting(libc::SIGFPE, || unsafe {
-            // SAFETY: the exception is unmasked in this child only, and the division by zero raises it.
-            let control = 0x1f80_u32 & !0x200;
-            std::arch::asm!("ldmxcsr [{}]", "xorps xmm0, xmm0", "mov eax, 1", "cvtsi2ss xmm1, eax", "divss xmm1, xmm0", in(reg) &control, out("eax") _, out("xmm0") _, out("xmm1") _)
-        })
-    ),
+    // There is no case for SSE's exceptions: QEMU's TCG raises none.
     case!(
         "x87_exception",
         faulting(libc::SIGFPE, || unsafe {

@@ -64,7 +64,7 @@ pub fn main(arguments: &[String]) -> Outcome {
 }
 
 fn mount_all() {
-    for (kind, target) in [("proc", "/proc"), ("devtmpfs", "/dev"), ("tmpfs", "/tmp")] {
+    for (kind, target) in [("proc", "/proc"), ("devtmpfs", "/dev"), ("tmpfs", "/dev/shm"), ("tmpfs", "/tmp")] {
         if let Err(error) = fs::create_dir(target)
             && error.kind() != io::ErrorKind::AlreadyExists
         {
