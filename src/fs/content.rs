@@ -11,12 +11,15 @@ use crate::errno::Errno;
 use crate::fault_injection::{Point, should_fail};
 use crate::lock::{Lock, Rank};
 use crate::memory::frames::PageRef;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// No file is longer (Linux's MAX_LFS_FILESIZE).
 pub const SIZE_MAX: u64 = i64::MAX as u64;
 
 pub struct Content {
     state: Lock<State>,
+    /// Whether a page was ever mapped: only then must somebody look who has those that go.
+    is_mapped: AtomicBool,
 }
 
 struct State {
@@ -35,7 +38,16 @@ impl Content {
     /// A file whose first bytes are those of `archive`, which stays where it is for good. The inode's size is for the
     /// caller to set.
     pub const fn from_archive(archive: &'static [u8]) -> Self {
-        Self { state: Lock::new(Rank::Inode, State { pages: Pages::new(), archive }) }
+        let state = State { pages: Pages::new(), archive };
+        Self { state: Lock::new(Rank::Inode, state), is_mapped: AtomicBool::new(false) }
+    }
+
+    pub fn note_mapped(&self) {
+        self.is_mapped.store(true, Relaxed);
+    }
+
+    pub fn is_mapped(&self) -> bool {
+        self.is_mapped.load(Relaxed)
     }
 
     /// Of a file that nobody else can reach.

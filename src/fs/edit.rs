@@ -79,12 +79,12 @@ pub fn create(
     }
     let is_directory = matches!(body, Body::Directory);
     let device = matches!(body, Body::Device(_));
-    let file = matches!(body, Body::Regular(_));
     {
         let tree = tree::lock();
         if parent.dentry.child(&tree, last.name).is_some() {
             return Err(Errno::EEXIST);
         }
+        check_has_names(parent)?;
         if last.slash && !is_directory {
             return Err(Errno::ENOENT);
         }
@@ -93,9 +93,6 @@ pub fn create(
     }
     if device && !context.credentials.is_privileged() {
         return Err(Errno::EPERM);
-    }
-    if !parent.mount.file_system.kind.has_names_of_users() {
-        return Err(if file { Errno::EACCES } else { Errno::EPERM });
     }
     let inode = new_inode(context.credentials, &parent.dentry.inode, mode, body)?;
     let dentry = Dentry::detached(inode, Arc::clone(&parent.dentry), Name::new(last.name)?)?;
@@ -147,6 +144,7 @@ pub fn link(context: &Context<'_>, old: &Location, start: Option<&Location>, pat
     if parent.dentry.child(&tree, last.name).is_some() {
         return Err(Errno::EEXIST);
     }
+    check_has_names(&parent)?;
     if last.slash {
         return Err(Errno::ENOENT);
     }
@@ -156,7 +154,7 @@ pub fn link(context: &Context<'_>, old: &Location, start: Option<&Location>, pat
     }
     may_link(context.credentials, inode)?;
     may_add(context.credentials, parent.as_place(), &tree)?;
-    if inode.is_directory() || !parent.mount.file_system.kind.has_names_of_users() {
+    if inode.is_directory() {
         return Err(Errno::EPERM);
     }
     if inode.links() == 0 && old.dentry.parent(&tree).is_some() {
@@ -401,6 +399,11 @@ fn existing(tree: &Tree, parent: &Location, name: &[u8]) -> Result<Arc<Dentry>, 
         None if matches!(parent.dentry.inode.body, Body::Generated(_)) => Err(Errno::EPERM),
         None => Err(Errno::ENOENT),
     }
+}
+
+/// Where programs can't make names no new one can be looked up either, and that comes first.
+fn check_has_names(parent: &Location) -> Result<(), Errno> {
+    if parent.mount.file_system.kind.has_names_of_users() { Ok(()) } else { Err(Errno::ENOENT) }
 }
 
 /// Whether a name may be added to a directory.

@@ -205,7 +205,10 @@ impl File {
         match &self.kind {
             Kind::Regular => self.write_regular(position, source, rules),
             Kind::Device(device) => device.write(self.inode().device_number(), self.request(position), source),
-            Kind::Pipe(pipe, _) => pipe.write(source, self.request(0).nonblocking),
+            Kind::Pipe(pipe, _) => {
+                let packets = self.flags().contains(OpenFlags::DIRECT);
+                pipe.write(source, self.request(0).nonblocking, packets)
+            }
             Kind::Generated(_) => self.write_generated(source),
             Kind::Directory | Kind::Path => Err(Errno::EBADF),
         }
@@ -217,7 +220,7 @@ impl File {
             return Err(if self.is_path() { Errno::EBADF } else { Errno::ESPIPE });
         }
         let offset_from = |base: u64| -> Result<u64, Errno> {
-            let sum = i64::try_from(base).ok().and_then(|base| base.checked_add(offset)).ok_or(Errno::EOVERFLOW)?;
+            let sum = i64::try_from(base).ok().and_then(|base| base.checked_add(offset)).ok_or(Errno::EINVAL)?;
             u64::try_from(sum).map_err(|_| Errno::EINVAL)
         };
         let position = match (&self.kind, whence) {
@@ -363,6 +366,9 @@ impl File {
         if wanted == 0 {
             return Ok(0);
         }
+        if position.checked_add(wanted as u64).is_none_or(|end| end > SIZE_MAX) {
+            return Err(Errno::EINVAL);
+        }
         let room = limit.saturating_sub(position);
         if room == 0 {
             return Err(Errno::EFBIG);
@@ -435,7 +441,12 @@ pub fn set_size(inode: &Inode, size: u64, rules: &WriteRules) -> Result<(), Errn
     if !rules.keeps_set_id_bits {
         inode.drop_set_id_bits();
     }
-    content.set_size(inode, size)
+    let shrinks = size < inode.size();
+    content.set_size(inode, size)?;
+    if shrinks {
+        super::mapping::forget(inode, size.div_ceil(crate::PAGE_SIZE as u64)..u64::MAX);
+    }
+    Ok(())
 }
 
 /// A source that ends earlier.

@@ -9,8 +9,13 @@ use crate::PAGE_SIZE;
 use crate::errno::Errno;
 use crate::memory::areas::PageSource;
 use crate::memory::frames::PageRef;
+#[cfg(target_os = "none")]
+use crate::task::process::{Process, tasks};
+#[cfg(target_os = "none")]
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 
 /// The page of a regular file at `index`, for a mapping. EFAULT past the file's end.
 pub fn page(inode: &Inode, index: u64) -> Result<PageRef, Errno> {
@@ -18,7 +23,36 @@ pub fn page(inode: &Inode, index: u64) -> Result<PageRef, Errno> {
     if index >= inode.size().div_ceil(PAGE_SIZE as u64) {
         return Err(Errno::EFAULT);
     }
+    content.note_mapped();
     content.page(inode, index)
+}
+
+/// Takes pages that a file has no longer from all who have them mapped, copies of them too: their next touch finds what
+/// is there then, or SIGBUS. Called with no lock held.
+#[cfg(target_os = "none")]
+pub fn forget(inode: &Inode, pages: Range<u64>) {
+    let Body::Regular(content) = &inode.body else { return };
+    if !content.is_mapped() || pages.is_empty() {
+        return;
+    }
+    let object = core::ptr::from_ref(inode).addr();
+    let mut next = 0;
+    // One process at a time, by ascending id, as nothing may be allocated here.
+    while let Some(process) = next_process(next) {
+        process.with_address_space(|space| space.lock().forget_pages(object, pages.clone()));
+        next = process.pid.saturating_add(1);
+    }
+}
+
+/// On the host there are no processes.
+#[cfg(not(target_os = "none"))]
+pub fn forget(_: &Inode, _: Range<u64>) {}
+
+#[cfg(target_os = "none")]
+fn next_process(from: u32) -> Option<Arc<Process>> {
+    let tasks = tasks();
+    let later = tasks.family.iter().filter(|(pid, _)| *pid >= from);
+    later.min_by_key(|(pid, _)| *pid).map(|(_, member)| Arc::clone(&member.value))
 }
 
 /// The path of a mapped file as the first process would see it.

@@ -1,6 +1,7 @@
 //! The devices that are nothing but memory (major 1): null, zero, full, random, urandom.
 
 use super::device::{self, Device, DeviceNumber, Request};
+use super::inode::{Inode, S_IFCHR};
 use super::transfer::{Sink, Source};
 use crate::errno::Errno;
 use crate::{PAGE_SIZE, random};
@@ -34,6 +35,11 @@ pub fn init() -> Result<(), Errno> {
     device::register(MAJOR, ZERO..ZERO + 1, &Zero)?;
     device::register(MAJOR, FULL..FULL + 1, &Full)?;
     device::register(MAJOR, RANDOM..URANDOM + 1, &Random)
+}
+
+/// Whether a file is /dev/zero, whatever its name.
+pub fn is_zero(inode: &Inode) -> bool {
+    inode.kind() == S_IFCHR && inode.device_number() == DeviceNumber::new(MAJOR, ZERO)
 }
 
 impl Device for Null {

@@ -4,12 +4,15 @@ use super::content::Content;
 use super::context::Context;
 use super::edit::{create, new_inode};
 use super::file::{File, WriteRules};
-use super::inode::{Body, Inode, PERMISSIONS, READ, S_IFIFO, S_IFREG, S_ISVTX, WRITE};
-use super::mount::{Location, MountFlags, Place};
+use super::file_system::Kind;
+use super::inode::{Attributes, Body, Inode, PERMISSIONS, READ, S_IFIFO, S_IFREG, S_ISVTX, WRITE};
+use super::mount::{self, Location, Mount, MountFlags, Place};
 use super::open_flags::OpenFlags;
+use super::tmpfs;
 use super::tree::{self, Dentry, Name};
 use super::walk::{LINKS_MAX, Last, LastKind, find, find_or_start, find_parent};
 use crate::errno::Errno;
+use crate::lock::{Lock, Rank};
 use crate::task::credentials::Credentials;
 use alloc::sync::Arc;
 
@@ -70,7 +73,8 @@ fn finish(context: &Context<'_>, location: Location, flags: OpenFlags, truncates
     if let Body::Device(number) = &inode.body {
         super::device::find(*number)?.open(*number, flags)?;
     }
-    if truncates {
+    // What the kernel makes up has no length.
+    if truncates && matches!(inode.body, Body::Regular(_)) {
         let rules = WriteRules { keeps_set_id_bits: context.credentials.overrides_permissions(), size_limit: u64::MAX };
         super::file::set_size(&inode, 0, &rules)?;
     }
@@ -87,6 +91,31 @@ pub fn open_pipe(credentials: &Credentials, flags: OpenFlags) -> Result<[Arc<Fil
     let writer = File::new(location, flags | OpenFlags::WRITE_ONLY)?;
     let share = |file| Arc::try_new(file).map_err(|_| Errno::ENOMEM);
     Ok([share(reader)?, share(writer)?])
+}
+
+/// `memfd_create(2)`: a file in memory that has no name but the one that /proc shows.
+pub fn open_memory_file(credentials: &Credentials, name: &[u8], flags: OpenFlags) -> Result<Arc<File>, Errno> {
+    static MOUNT: Lock<Option<Arc<Mount>>> = Lock::new(Rank::Mounts, None);
+    let known = MOUNT.lock().clone();
+    let mount = match known {
+        Some(mount) => mount,
+        None => {
+            let (file_system, root) = tmpfs::new(
+                Kind::Tmpfs,
+                super::root::default_pages_limit(),
+                Attributes { mode: 0o600, user: 0, group: 0 },
+            )?;
+            let mount = mount::detached(&file_system, &root, b"memfd", MountFlags::empty())?;
+            *MOUNT.lock() = Some(Arc::clone(&mount));
+            mount
+        }
+    };
+    let (user, group) = (credentials.user.file_system, credentials.group.file_system);
+    let attributes = Attributes { mode: S_IFREG | 0o777, user, group };
+    let inode = Inode::new(&mount.file_system, attributes, Body::Regular(Content::new()))?;
+    inode.remove_link();
+    let dentry = Dentry::nameless(inode, Name::new(name)?)?;
+    Arc::try_new(File::new(Location { mount, dentry }, flags | OpenFlags::READ_WRITE)?).map_err(|_| Errno::ENOMEM)
 }
 
 /// What can't be opened for what it is.
@@ -153,8 +182,7 @@ fn open_or_create(
         let Some(child) = child else {
             if matches!(parent.dentry.inode.body, Body::Generated(_)) {
                 // procfs may know the name; it makes nothing.
-                let found = find(context, Some(&parent), last.name, last_of(flags));
-                let found = found.map_err(|error| if error == Errno::ENOENT { Errno::EACCES } else { error })?;
+                let found = find(context, Some(&parent), last.name, last_of(flags))?;
                 return open_existing(context, found, flags);
             }
             let mode = S_IFREG | mode & PERMISSIONS & !context.umask;

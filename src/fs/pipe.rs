@@ -1,6 +1,6 @@
 //! Pipes and FIFOs (`pipe(7)`): bytes that go in at one end and come out at the other.
 //!
-//! A write of at most PIPE_BUF bytes goes in whole or waits. With no writer left a reader meets the end; with no reader
+//! A write of at most PIPE_BUF (a page of) bytes goes in whole or waits. With no writer left a reader meets the end; with no reader
 //! left a writer gets EPIPE. The pipe's lock is held while user memory is copied, so that a write is whole: it ranks before
 //! those that a page fault takes.
 
@@ -16,9 +16,6 @@ use crate::errno::Errno;
 use crate::lock::{Lock, Rank};
 use crate::task::credentials::Credentials;
 use alloc::sync::Arc;
-
-/// A write of this size or less isn't mixed with others'.
-pub const PIPE_BUF: usize = 4096;
 
 pub struct Pipe {
     state: Lock<State>,
@@ -124,15 +121,18 @@ impl Pipe {
         wait_restartably(&self.readable, || self.try_read(sink, false))?
     }
 
-    pub fn write(&self, source: &mut dyn Source, nonblocking: bool) -> Result<usize, Errno> {
+    /// With `packets` (O_DIRECT) each page of it, and at least each write, is a packet, which one read takes.
+    pub fn write(&self, source: &mut dyn Source, nonblocking: bool, packets: bool) -> Result<usize, Errno> {
         let mut done = 0;
         if source.remaining() == 0 {
             return Ok(0);
         }
         let result = loop {
-            let step = match self.try_write(source, nonblocking) {
+            let step = match self.try_write(source, nonblocking, packets) {
                 Some(step) => step,
-                None => wait_restartably(&self.writable, || self.try_write(source, false)).and_then(|step| step),
+                None => {
+                    wait_restartably(&self.writable, || self.try_write(source, false, packets)).and_then(|step| step)
+                }
             };
             match step {
                 Ok(count) => done += count,
@@ -159,7 +159,7 @@ impl Pipe {
             return None;
         }
         let result = state.buffer.drain(sink);
-        let wakes = core::mem::take(&mut state.writer_waits);
+        let wakes = state.buffer.has_room() && core::mem::take(&mut state.writer_waits);
         let more = !state.buffer.is_empty() && core::mem::take(&mut state.reader_waits);
         drop(state);
         if wakes {
@@ -172,21 +172,20 @@ impl Pipe {
     }
 
     /// None if the writer has to wait; else how many bytes went in now.
-    fn try_write(&self, source: &mut dyn Source, nonblocking: bool) -> Option<Result<usize, Errno>> {
+    fn try_write(&self, source: &mut dyn Source, nonblocking: bool, packets: bool) -> Option<Result<usize, Errno>> {
         let mut state = self.state.lock();
         if state.readers == 0 {
             return Some(Err(Errno::EPIPE));
         }
-        let wanted = source.remaining();
-        let needed = if wanted <= PIPE_BUF { wanted } else { 1 };
-        if state.buffer.room() < needed {
+        let has_room = if packets { state.buffer.has_room() } else { state.buffer.takes(source.remaining()) };
+        if !has_room {
             if nonblocking {
                 return Some(Err(Errno::EAGAIN));
             }
             state.writer_waits = true;
             return None;
         }
-        let result = state.buffer.fill(source);
+        let result = state.buffer.fill(source, packets);
         let wakes = core::mem::take(&mut state.reader_waits);
         drop(state);
         if wakes {
@@ -218,7 +217,7 @@ impl Pipe {
             }
         }
         if end.writes {
-            if state.buffer.room() >= PIPE_BUF {
+            if state.buffer.has_room() {
                 events |= Events::WRITABLE;
             }
             if state.readers == 0 {

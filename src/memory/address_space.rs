@@ -332,6 +332,37 @@ impl AddressSpace {
         if self.areas.covers(range) { Ok(()) } else { Err(Errno::ENOMEM) }
     }
 
+    /// Drops the pages of an object that its areas show: the object has them no longer.
+    pub fn forget_pages(&mut self, object: usize, pages: Range<u64>) {
+        for index in 0..self.areas.len() {
+            let Some(area) = self.areas.get(index) else { break };
+            let Backing::Object { object: source, offset } = &area.mapping.backing else { continue };
+            if source.identity() != object {
+                continue;
+            }
+            let first = offset / PAGE;
+            let address_of = |page: u64| {
+                let bytes = page.saturating_sub(first).saturating_mul(PAGE);
+                area.start.saturating_add(bytes).min(area.end)
+            };
+            let stale = self.drop_pages(address_of(pages.start)..address_of(pages.end));
+            tlb::flush(self.table.root(), stale);
+        }
+    }
+
+    /// madvise(MADV_DONTFORK and MADV_DOFORK).
+    pub fn set_not_forked(&mut self, range: Range<u64>, not_forked: bool) -> Result<(), Errno> {
+        let range = checked_range(range).ok_or(Errno::ENOMEM)?;
+        let indices = self.areas.isolate(range.clone())?;
+        for index in indices.clone() {
+            if let Some(area) = self.areas.get_mut(index) {
+                area.mapping.flags.set(AreaFlags::NOT_FORKED, not_forked);
+            }
+        }
+        self.areas.join(indices.start.saturating_sub(1)..indices.end);
+        if self.areas.covers(range) { Ok(()) } else { Err(Errno::ENOMEM) }
+    }
+
     /// Where the heap begins; exec calls it once, before the program runs.
     pub fn set_heap_start(&mut self, start: u64) {
         self.heap = start..start;

@@ -40,6 +40,8 @@ bitflags! {
         const NO_RESERVE = 4;
         /// The initial stack, by that name in /proc/PID/maps.
         const STACK = 8;
+        /// A child doesn't get it.
+        const NOT_FORKED = 16;
     }
 }
 
@@ -345,6 +347,10 @@ impl Areas {
         if indices.start < end {
             self.falling.drain(length - end..length - indices.start);
         }
+    }
+
+    pub fn retain(&mut self, stays: impl FnMut(&Area) -> bool) {
+        self.falling.retain(stays);
     }
 
     /// Joins areas with their successors, for the areas of these indices, where they continue each other.

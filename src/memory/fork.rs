@@ -4,7 +4,7 @@
 //! the last side that still holds it. The work is a few instructions for each present page, and none for absent ones.
 
 use super::address_space::AddressSpace;
-use super::areas::Area;
+use super::areas::{Area, AreaFlags};
 use super::frames;
 use super::page_table::PageTable;
 use super::tlb::{self, Stale};
@@ -24,13 +24,23 @@ impl AddressSpace {
         child.mapped_pages = self.mapped_pages;
         child.data_pages = self.data_pages;
         let mut result = Ok(());
+        let mut some_stay_behind = false;
         // The areas first: what the child's page table gets is freed with them, should memory end midway.
         child.areas.copy_from(&self.areas);
         for area in self.areas.iter() {
+            if area.mapping.flags.contains(AreaFlags::NOT_FORKED) {
+                child.mapped_pages -= area.pages();
+                child.data_pages -= if area.mapping.is_data() { area.pages() } else { 0 };
+                some_stay_behind = true;
+                continue;
+            }
             result = copy_pages(&self.table, &mut child, area);
             if result.is_err() {
                 break;
             }
+        }
+        if some_stay_behind {
+            child.areas.retain(|area| !area.mapping.flags.contains(AreaFlags::NOT_FORKED));
         }
         // Pages that were writable aren't any more.
         tlb::flush(self.table.root(), Stale::Many);

@@ -266,16 +266,17 @@ pub fn utimensat(
     times: UserAddress,
     flags: u32,
 ) -> Result<(), Errno> {
+    // Whether they are times at all counts only when the file was found.
     let (accessed, modified) = if times.is_null() {
-        (NewTime::Now, NewTime::Now)
+        (Ok(NewTime::Now), Ok(NewTime::Now))
     } else {
         let [accessed, modified]: [TimeSpec; 2] = user_access::read_value(times)?;
-        (new_time(accessed)?, new_time(modified)?)
+        (new_time(accessed), new_time(modified))
     };
     if flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 {
         return Err(Errno::EINVAL);
     }
-    if accessed == NewTime::Keep && modified == NewTime::Keep {
+    if (accessed, modified) == (Ok(NewTime::Keep), Ok(NewTime::Keep)) {
         return Ok(());
     }
     let caller = Caller::of(thread)?;
@@ -287,7 +288,7 @@ pub fn utimensat(
     } else {
         place_of(thread, &caller, directory, path, flags)?
     };
-    attributes::change_times(&caller.context(), &location, accessed, modified)
+    attributes::change_times(&caller.context(), &location, accessed?, modified?)
 }
 
 pub fn futimesat(thread: &Thread, directory: Fd, path: UserAddress, times: UserAddress) -> Result<(), Errno> {

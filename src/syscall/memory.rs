@@ -4,6 +4,7 @@ use super::argument::Fd;
 use crate::PAGE_SIZE;
 use crate::boot;
 use crate::errno::Errno;
+use crate::fs::memory_devices;
 use crate::fs::mount::MountFlags;
 use crate::lock::Lock;
 use crate::memory::remap::Move;
@@ -73,12 +74,9 @@ pub fn mmap(
     let protection = protection_of(protection);
     deny_write_and_execute(protection)?;
     let mut mapping = match (kind, flags.contains(MapFlags::ANONYMOUS)) {
-        (1, true) => {
-            let object = Arc::try_new(SharedObject::new(checked_length(length)?)?).map_err(|_| Errno::ENOMEM)?;
-            Mapping::shared(protection, Protection::all(), object, 0)
-        }
+        (1, true) => Mapping::shared(protection, Protection::all(), shared_memory(length)?, 0),
         (2, true) => Mapping::anonymous(protection),
-        (1..=3, false) => file_mapping(thread, fd, kind != 2, protection, offset)?,
+        (1..=3, false) => file_mapping(thread, fd, kind != 2, protection, offset, length)?,
         _ => return Err(Errno::EINVAL),
     };
     mapping.flags.set(AreaFlags::NO_RESERVE, flags.contains(MapFlags::NORESERVE));
@@ -101,6 +99,10 @@ pub fn mmap(
     })
 }
 
+fn shared_memory(length: u64) -> Result<Arc<SharedObject>, Errno> {
+    Arc::try_new(SharedObject::new(checked_length(length)?)?).map_err(|_| Errno::ENOMEM)
+}
+
 fn checked_length(length: u64) -> Result<u64, Errno> {
     match length {
         0 => Err(Errno::EINVAL),
@@ -110,7 +112,14 @@ fn checked_length(length: u64) -> Result<u64, Errno> {
 }
 
 /// A view of an open file. What it is opened for bounds what the view may do.
-fn file_mapping(thread: &Thread, fd: Fd, shared: bool, protection: Protection, offset: u64) -> Result<Mapping, Errno> {
+fn file_mapping(
+    thread: &Thread,
+    fd: Fd,
+    shared: bool,
+    protection: Protection,
+    offset: u64,
+    length: u64,
+) -> Result<Mapping, Errno> {
     let descriptor = u32::try_from(fd.0).map_err(|_| Errno::EBADF)?;
     let file = thread.process.with_files(|files| files.get(descriptor))?;
     if file.is_path() {
@@ -132,10 +141,17 @@ fn file_mapping(thread: &Thread, fd: Fd, shared: bool, protection: Protection, o
     if !limit.contains(protection) {
         return Err(Errno::EPERM);
     }
-    if !file.inode().is_regular() {
+    // What is mapped of /dev/zero is anonymous memory.
+    let is_zero = memory_devices::is_zero(file.inode());
+    if !is_zero && !file.inode().is_regular() {
         return Err(Errno::ENODEV);
     }
-    let object: Arc<dyn PageSource> = file;
+    let object: Arc<dyn PageSource> = match (is_zero, shared) {
+        (true, false) => return Ok(Mapping { max_protection: limit, ..Mapping::anonymous(protection) }),
+        (true, true) => shared_memory(length)?,
+        _ => file,
+    };
+    let offset = if is_zero { 0 } else { offset };
     let mut mapping = match shared {
         true => Mapping::shared(protection, limit, object, offset),
         false => Mapping::private(protection, object, offset),
@@ -196,6 +212,8 @@ pub fn madvise(thread: &Thread, address: u64, length: u64, advice: u32) -> Resul
     const DONTNEED: u32 = 4;
     const FREE: u32 = 8;
     const REMOVE: u32 = 9;
+    const DONTFORK: u32 = 10;
+    const DOFORK: u32 = 11;
     if !address.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL);
     }
@@ -203,7 +221,8 @@ pub fn madvise(thread: &Thread, address: u64, length: u64, advice: u32) -> Resul
     match advice {
         DONTNEED | FREE => with_space(thread, |space| space.discard(range)),
         REMOVE => Err(Errno::EOPNOTSUPP),
-        0..=3 | 10..=21 => with_space(thread, |space| {
+        DONTFORK | DOFORK => with_space(thread, |space| space.set_not_forked(range, advice == DONTFORK)),
+        0..=3 | 12..=21 => with_space(thread, |space| {
             if range.is_empty() || space.areas().covers(range) { Ok(()) } else { Err(Errno::ENOMEM) }
         }),
         _ => Err(Errno::EINVAL),

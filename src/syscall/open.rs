@@ -62,6 +62,21 @@ pub fn openat2(thread: &Thread, directory: Fd, path: UserAddress, how: UserAddre
     openat(thread, directory, path, flags.bits(), how.mode as u32)
 }
 
+pub fn memfd_create(thread: &Thread, name: UserAddress, flags: u32) -> Result<u32, Errno> {
+    const PREFIX: &[u8] = b"memfd:";
+    const NAME_MAX: usize = 255;
+    const CLOSE_ON_EXEC: u32 = 1;
+    const ALLOW_SEALING: u32 = 2;
+    if flags & !(CLOSE_ON_EXEC | ALLOW_SEALING) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let mut name = user_access::read_string(name, NAME_MAX + 1 - PREFIX.len(), Errno::EINVAL)?;
+    name.try_reserve(PREFIX.len()).map_err(|_| Errno::ENOMEM)?;
+    name.splice(..0, PREFIX.iter().copied());
+    let file = open::open_memory_file(&thread.process.credentials(), &name, OpenFlags::LARGE_FILE)?;
+    install(thread, file, flags & CLOSE_ON_EXEC != 0)
+}
+
 /// Gives a file the lowest free descriptor.
 pub fn install(thread: &Thread, file: Arc<File>, close_on_exec: bool) -> Result<u32, Errno> {
     let limit = descriptor_limit(thread);

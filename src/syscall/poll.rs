@@ -153,16 +153,15 @@ fn select_until(
     wait(&waited, deadline_ns)?;
     let mut total = 0;
     for ((set, address), events) in sets.iter_mut().zip(addresses).zip(SELECTED) {
+        // Whole words are answered: what a set has past `count` in its last word is not ready.
+        let asked = core::mem::take(set);
+        set.try_reserve_exact(asked.len()).map_err(|_| Errno::ENOMEM)?;
+        set.resize(asked.len(), 0);
         for (number, waited) in numbers.iter().zip(&waited) {
             let Some(word) = set.get_mut(number / WORD_BITS) else { continue };
-            let bit = 1 << (number % WORD_BITS);
-            if *word & bit == 0 {
-                continue;
-            }
-            if waited.ready.get().intersects(events) {
+            if has(&asked, *number) && waited.ready.get().intersects(events) {
+                *word |= 1 << (number % WORD_BITS);
                 total += 1;
-            } else {
-                *word &= !bit;
             }
         }
         if !address.is_null() {

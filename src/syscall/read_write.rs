@@ -3,10 +3,12 @@
 use super::argument::Fd;
 use super::paths::{Caller, PathBuffer, file};
 use super::user_buffer::{COUNT_MAX, UserBuffer, UserVector};
+use crate::PAGE_SIZE;
 use crate::errno::Errno;
 use crate::fs::attributes;
 use crate::fs::content::SIZE_MAX;
 use crate::fs::file::{File, Whence, WriteRules};
+use crate::fs::mapping;
 use crate::fs::open_flags::OpenFlags;
 use crate::fs::transfer::Source;
 use crate::fs::walk::{Last, find};
@@ -188,6 +190,7 @@ pub fn fallocate(thread: &Thread, descriptor: Fd, mode: u32, start: i64, length:
     let end = start.checked_add(length).filter(|end| *end <= SIZE_MAX).ok_or(Errno::EFBIG)?;
     if mode & FALLOC_FL_PUNCH_HOLE != 0 {
         content.punch_hole(file.inode(), start, end)?;
+        mapping::forget(file.inode(), start.div_ceil(PAGE_SIZE as u64)..end / PAGE_SIZE as u64);
     } else {
         let keeps_size = mode & FALLOC_FL_KEEP_SIZE != 0;
         if !keeps_size && end > write_rules(thread).size_limit {

@@ -240,6 +240,7 @@ system_calls! {
     309 => system::getcpu(cpu: UserAddress, node: UserAddress);
     316 => path_edit::renameat2(old_directory: Fd, old: UserAddress, new_directory: Fd, new: UserAddress, flags: u32);
     318 => system::getrandom(buffer: UserAddress, length: usize, flags: u32);
+    319 => open::memfd_create(name: UserAddress, flags: u32);
     322 => exec::execveat(directory: Fd, path: UserAddress, arguments: UserAddress, environment: UserAddress, flags: u32);
     326 => copy::copy_file_range(input: Fd, input_position: UserAddress, output: Fd, output_position: UserAddress, count: usize, flags: u32);
     327 => read_write::preadv2(descriptor: Fd, vector: UserAddress, count: u64, position: i64, high: u64, flags: u32);

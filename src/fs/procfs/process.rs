@@ -29,6 +29,7 @@ enum Item {
     /// One that others than the owner may not read.
     Private(fn(&Subject, &mut Text) -> Result<(), Errno>),
     Link(fn(&Process) -> Result<Location, Errno>),
+    Name,
     Descriptors {
         informs: bool,
     },
@@ -38,7 +39,7 @@ enum Item {
 const ITEMS: &[(&[u8], Item)] = &[
     (b"auxv", Item::Private(auxiliary_vector)),
     (b"cmdline", Item::Text(command_line)),
-    (b"comm", Item::Text(status::name)),
+    (b"comm", Item::Name),
     (b"cwd", Item::Link(current_directory)),
     (b"environ", Item::Private(environment)),
     (b"exe", Item::Link(executable)),
@@ -64,6 +65,9 @@ struct File {
     subject: Subject,
     write: fn(&Subject, &mut Text) -> Result<(), Errno>,
 }
+
+/// /proc/PID/comm, which the process itself may write.
+struct Name(Subject);
 
 struct Link {
     process: Arc<Process>,
@@ -162,6 +166,7 @@ impl Generated for Directory {
         match *item {
             Item::Text(write) => owned(process, number, S_IFREG | 0o444, File { subject: subject.clone(), write }),
             Item::Private(write) => owned(process, number, S_IFREG | 0o400, File { subject: subject.clone(), write }),
+            Item::Name => owned(process, number, S_IFREG | 0o644, Name(subject.clone())),
             Item::Link(find) => owned(process, number, S_IFLNK | 0o777, Link { process: Arc::clone(process), find }),
             Item::Descriptors { informs } => {
                 let directory = descriptors::Directory { process: Arc::clone(process), informs };
@@ -176,7 +181,7 @@ impl Generated for Directory {
         let Self(subject) = self;
         for (index, (name, item)) in ITEMS.iter().enumerate().skip(usize::try_from(position).unwrap_or(usize::MAX)) {
             let kind = match item {
-                Item::Text(_) | Item::Private(_) => S_IFREG,
+                Item::Text(_) | Item::Private(_) | Item::Name => S_IFREG,
                 Item::Link(_) => S_IFLNK,
                 Item::Threads if subject.thread.is_some() => continue,
                 Item::Descriptors { .. } | Item::Threads => S_IFDIR,
@@ -195,6 +200,23 @@ impl Generated for File {
         let mut text = Text::new();
         (self.write)(&self.subject, &mut text)?;
         Ok(text)
+    }
+}
+
+impl Generated for Name {
+    fn text(&self) -> Result<Text, Errno> {
+        let mut text = Text::new();
+        status::name(&self.0, &mut text)?;
+        Ok(text)
+    }
+
+    fn write(&self, bytes: &[u8]) -> Result<(), Errno> {
+        let Self(subject) = self;
+        if !core::ptr::eq(Arc::as_ptr(&task::current().process), Arc::as_ptr(&subject.process)) {
+            return Err(Errno::EINVAL);
+        }
+        subject.main_thread().ok_or(Errno::ESRCH)?.set_name(bytes);
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use super::process::Subject;
 use crate::PAGE_SIZE;
 use crate::drivers::terminal::job_control;
 use crate::errno::Errno;
-use crate::memory::{Area, AreaFlags, Backing, Protection};
+use crate::memory::{AddressSpace, Area, AreaFlags, Backing, Protection};
 use crate::task::limits::{INFINITY, Resource};
 use crate::task::process::tasks;
 use crate::task::signal::SignalSet;
@@ -32,6 +32,7 @@ struct Memory {
     resident: u64,
     peak: u64,
     data: u64,
+    stack: u64,
     page_tables: u64,
     text: Range<u64>,
     heap: Range<u64>,
@@ -147,6 +148,7 @@ pub(super) fn status(subject: &Subject, text: &mut Text) -> Result<(), Errno> {
             ("VmHWM", memory.peak),
             ("VmRSS", memory.resident),
             ("VmData", memory.data),
+            ("VmStk", memory.stack),
             ("VmExe", memory.text.end.saturating_sub(memory.text.start)),
             ("VmPTE", memory.page_tables),
         ];
@@ -281,6 +283,7 @@ fn memory_of(subject: &Subject) -> Memory {
         resident: space.resident_bytes(),
         peak: space.peak_resident_bytes(),
         data: space.data_bytes(),
+        stack: stacks(space),
         page_tables: space.page_table_bytes(),
         text: space.layout.text.clone(),
         heap: space.heap(),
@@ -290,6 +293,11 @@ fn memory_of(subject: &Subject) -> Memory {
         environment: space.layout.environment.clone(),
     });
     memory.unwrap_or_default()
+}
+
+fn stacks(space: &AddressSpace) -> u64 {
+    let growing = space.areas().iter().filter(|area| area.mapping.flags.contains(AreaFlags::GROWS_DOWN));
+    growing.map(|area| area.end - area.start).sum()
 }
 
 fn signals_of(subject: &Subject) -> Signals {
