@@ -40,6 +40,7 @@ impl AddressSpace {
             }
         }
         if some_stay_behind {
+            child.full_from = u64::MAX;
             child.areas.retain(|area| !area.mapping.flags.contains(AreaFlags::NOT_FORKED));
         }
         // Pages that were writable aren't any more.
