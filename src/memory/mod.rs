@@ -20,6 +20,7 @@ pub mod heap;
 pub mod kernel_map;
 #[cfg(target_os = "none")]
 pub mod kernel_stack;
+mod page_ref;
 pub mod page_table;
 pub mod remap;
 pub mod shared_object;

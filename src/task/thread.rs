@@ -135,6 +135,8 @@ impl HasDeadline for Thread {
 impl Thread {
     /// A thread that doesn't run yet and is known to nobody. `fpu` is None for a kernel thread.
     pub fn new(tid: u32, process: Arc<Process>, fpu: Option<FpuState>) -> Result<Arc<Thread>, Errno> {
+        let kernel_stack = KernelStack::new()?;
+        kernel_stack.set_owner(u64::from(tid));
         let thread = Thread {
             work: AtomicU32::new(0),
             tid: AtomicU32::new(tid),
@@ -143,7 +145,7 @@ impl Thread {
             fs_base: AtomicU64::new(0),
             gs_base: AtomicU64::new(0),
             fpu: UnsafeCell::new(fpu),
-            kernel_stack: KernelStack::new()?,
+            kernel_stack,
             process,
             schedule: Schedule::new(),
             signals: ThreadSignals::new(),
