@@ -6,7 +6,7 @@ SHELL := bash
 .PHONY: help kernel iso run usb debug bochs test test-matrix lint bench clean
 
 # Options that a command passes on to its script. `make iso OVERLAY=dir CMDLINE="quiet"` reads like its documentation.
-export OVERLAY CMDLINE ROOTFS SCREEN GUI SMP MEM KVM UEFI DEVICE ONLY JOBS BASE CPU
+export OVERLAY CMDLINE ROOTFS SCREEN GUI SMP MEM KVM UEFI DEVICE ONLY JOBS BASE LINUX CPU
 
 OUT ?= iso/keel.iso
 KERNEL := target/x86_64-kernel/release/keel.elf
