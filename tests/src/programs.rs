@@ -61,6 +61,11 @@ fn sections(text: &str) -> Vec<Section> {
     sections
 }
 
+/// A text without the line that is still on its way.
+fn whole_lines(text: &str) -> &str {
+    &text[..text.rfind('\n').map_or(0, |end| end + 1)]
+}
+
 /// A line of the kernel's log, `[    0.012345] area: text`, which may come between a program's lines.
 fn is_kernel_log(line: &str) -> bool {
     let Some((stamp, _)) = line.strip_prefix('[').and_then(|rest| rest.split_once("] ")) else { return false };
@@ -232,7 +237,7 @@ impl Batch {
             let name = entry_name(entry);
             let started = Instant::now();
             let ended = guest.wait_until(entry_limit(entry), &format!("the end of {name}"), |guest| {
-                Ok(sections(&guest.console.text()).into_iter().nth(reported))
+                Ok(sections(whole_lines(&guest.console.text())).into_iter().nth(reported))
             });
             let section = ended.map_err(|failure| (reported, failure))?;
             reporter.report(&test_name(name), self.judge(&section, &guest), started.elapsed());
@@ -282,6 +287,12 @@ mod tests {
         assert_eq!(found[0].output, "Hello\n");
         assert_eq!(found[0].ending, "exited with status 0");
         assert_eq!(found[1].name, "status 3");
+    }
+
+    #[test]
+    fn a_line_that_is_still_on_its_way_does_not_count() {
+        assert!(sections(whole_lines("=== hello\nHello\n=== hello: exi")).is_empty());
+        assert_eq!(whole_lines("no end"), "");
     }
 
     #[test]
