@@ -168,8 +168,7 @@ pub fn jobs() -> Vec<Job> {
 fn batches() -> Result<Vec<Batch>, Failure> {
     let installed = Arc::new(Installed::new()?);
     let mut pairs: Vec<(String, Section)> = Vec::new();
-    let lists =
-        [("oracle.list", None), ("keel.list", Some("keel.expected")), ("attack.list", Some("attack.expected"))];
+    let lists = [("oracle.list", None), ("keel.list", Some("keel.expected")), ("attack.list", Some("attack.expected"))];
     for (list, recorded) in lists {
         let Ok(text) = fs::read_to_string(installed.tests().join(list)) else { continue };
         let expected = match recorded {
