@@ -5,6 +5,11 @@
 
 #![cfg_attr(not(test), no_std)]
 #![feature(allocator_api)]
+#![cfg_attr(
+    all(target_os = "none", not(feature = "kernel-tests")),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::todo, clippy::unimplemented),
+    deny(clippy::indexing_slicing)
+)]
 
 extern crate alloc;
 

@@ -4,6 +4,8 @@
 //! without a bound. So it may be used from the first instruction on, in interrupts and in a panic. `area` is the record's
 //! target: `log::info!(target: "memory", …)`.
 
+#![expect(clippy::indexing_slicing, reason = "lengths are kept below the buffers' sizes where they grow")]
+
 use crate::lock::{IrqLock, Rank};
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicPtr, AtomicU8, Ordering::Relaxed};

@@ -5,6 +5,8 @@
 //! cost a few instructions. The first key comes from RDRAND where the CPU has it, and from the time-stamp
 //! counter, which the boot of a real machine makes hard to guess.
 
+#![expect(clippy::indexing_slicing, reason = "the cipher's word numbers are constants")]
+
 use crate::lock::{IrqLock, Rank};
 
 const BLOCK_BYTES: usize = 64;

@@ -4,6 +4,8 @@
 //! for costs one load and one branch that is predicted not taken. Recording takes no lock: a slot is claimed by one
 //! addition, so an interrupt that records in between takes the next one.
 
+#![expect(clippy::indexing_slicing, reason = "positions are taken modulo the ring's length")]
+
 use core::fmt;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 

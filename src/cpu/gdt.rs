@@ -4,6 +4,8 @@
 //! kernel code, kernel data, then user 32-bit code (a placeholder), user data, user 64-bit code. The TSS holds RSP0, the
 //! stack for an entry from user mode, and the interrupt stack table: stacks for what must not depend on RSP being good.
 
+#![expect(clippy::indexing_slicing, reason = "an interrupt stack's number is its place in the table")]
+
 use super::layout::asm_constant;
 use super::per_cpu;
 use core::cell::UnsafeCell;

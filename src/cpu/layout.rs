@@ -2,6 +2,8 @@
 //!
 //! The structure that an offset points into asserts it: `const _: () = assert!(asm_constant("NAME") == offset_of!(…));`.
 
+#![expect(clippy::indexing_slicing, clippy::panic, reason = "evaluated by the compiler: a wrong index stops the build")]
+
 const LAYOUT: &[u8] = include_bytes!("../../asm/layout.inc");
 
 /// The value that asm/layout.inc gives to `name`. Evaluated by the compiler; a name that isn't there stops the build.

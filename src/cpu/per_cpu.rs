@@ -4,6 +4,11 @@
 //! A field that one instruction reads or writes needs no lock: an interrupt comes before or after it, never within, and no
 //! other CPU writes here. The first fields are known to assembly, by asm/layout.inc.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a vector is a byte, and there are 256; interrupt stacks have fixed numbers"
+)]
+
 use super::layout::asm_constant;
 use core::cell::UnsafeCell;
 use core::mem::offset_of;

@@ -4,6 +4,11 @@
 //! line names those that the kernel's text goes to; the last one named is /dev/console. Bytes that arrive are queued here,
 //! with interrupts off and nothing decided; the terminal layer, told by a hook, takes them out.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "there are two terminals; positions in a queue are taken modulo its length"
+)]
+
 use super::screen::emulator::Replies;
 use super::screen::pixels::Pixels;
 use super::screen::text::TextScreen;

@@ -4,6 +4,8 @@
 //! them; 0x30 and 0xff belong to the local APIC, 0x80 to system calls. asm/interrupts.asm calls [`interrupt_dispatch`]
 //! for all of them, with interrupts off.
 
+#![expect(clippy::indexing_slicing, reason = "a vector is a byte, and there are 256")]
+
 #[cfg(target_os = "none")]
 pub mod clock;
 pub mod frame;

@@ -3,6 +3,8 @@
 //!
 //! Plain Rust: scancodes and modes in, bytes out.
 
+#![expect(clippy::indexing_slicing, reason = "keys are matched by range before their tables are asked")]
+
 use arrayvec::{ArrayString, ArrayVec};
 use core::fmt::Write;
 

@@ -3,6 +3,12 @@
 //! Writing changes the emulator's grid only. Drawing compares the rows that changed with what the screen is known to show,
 //! cell by cell, and draws the difference: nothing is read back, and scrolling costs what really looks different.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    reason = "rows and columns are clamped to the screen when they come in; tables are made by the compiler"
+)]
+
 pub mod cell;
 pub mod characters;
 pub mod emulator;

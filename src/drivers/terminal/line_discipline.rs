@@ -4,6 +4,8 @@
 //! may read, and whom a signal goes to, is decided by the terminal around it. Where the manual leaves questions, Linux's
 //! answers are kept; the tests put the same bytes through a pseudo-terminal of the host.
 
+#![expect(clippy::indexing_slicing, reason = "positions are taken modulo the buffer's length")]
+
 mod erase;
 mod latin1;
 mod output;

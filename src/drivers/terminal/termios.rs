@@ -1,5 +1,7 @@
 //! A terminal's settings, as programs see them: termios(3), ioctl_tty(2), in Linux's numbers for x86-64.
 
+#![expect(clippy::indexing_slicing, reason = "a control character's name is its place in the table")]
+
 use bitflags::bitflags;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
