@@ -113,16 +113,19 @@ pub fn rt_sigtimedwait(
     // While it waits they are not blocked, so that sending one of them wakes it.
     let mask = thread.signals.mask();
     thread.set_signal_mask(mask.difference(wanted));
+    thread.signals.set_awaited(wanted);
     let queue = WaitQueue::new();
     let mut taken = thread.take_signal(wanted);
     if taken.is_none() {
         let waited = queue.wait_until(Limits::until(deadline_ns), || None::<()>);
         taken = thread.take_signal(wanted);
+        thread.signals.set_awaited(SignalSet::EMPTY);
         thread.set_signal_mask(mask);
         if taken.is_none() {
             return Err(if waited == Err(Errno::ETIMEDOUT) { Errno::EAGAIN } else { Errno::EINTR });
         }
     }
+    thread.signals.set_awaited(SignalSet::EMPTY);
     thread.set_signal_mask(mask);
     let taken = taken.ok_or(Errno::EAGAIN)?;
     if !info.is_null() {

@@ -146,22 +146,20 @@ fn prepare(process: &Process, signal: Signal, thread: Option<&Thread>) -> bool {
     } else if STOPS.contains(signal) {
         discard(process, SignalSet::EMPTY.with(Signal::CONT));
     }
+    // One without an effect is dropped, unless it is blocked or waited for: its action may be another by the time it is
+    // taken, or it is taken by no action at all.
+    let kept = match thread {
+        Some(thread) => thread.signals.keeps(signal),
+        None => process.threads().iter().any(|thread| thread.signals.keeps(signal)),
+    };
     // Init gets only what it has asked for: nobody can kill it.
     let action = process.signals.with(|actions| actions.disposition(signal));
     let deadly = matches!(
         action,
         super::Disposition::Default(DefaultAction::Terminate | DefaultAction::Core | DefaultAction::Stop)
     );
-    if process.pid == INIT_PID && deadly {
-        return false;
-    }
-    // An ignored one is dropped, unless it is blocked: by the time it is unblocked it may have a handler.
-    let ignored = process.signals.with(|actions| actions.ignores(signal));
-    let blocked = match thread {
-        Some(thread) => thread.signals.mask().contains(signal),
-        None => process.threads().iter().all(|thread| thread.signals.mask().contains(signal)),
-    };
-    !ignored || blocked
+    let ignored = process.signals.with(|actions| actions.ignores(signal)) || process.pid == INIT_PID && deadly;
+    !ignored || kept
 }
 
 fn discard(process: &Process, signals: SignalSet) {

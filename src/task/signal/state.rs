@@ -2,7 +2,7 @@
 
 use super::action::Actions;
 use super::info::Info;
-use super::numbers::SignalSet;
+use super::numbers::{Signal, SignalSet};
 use super::pending::Pending;
 use crate::errno::Errno;
 use crate::lock::{IrqLock, Lock, Rank};
@@ -19,6 +19,8 @@ pub struct ThreadSignals {
     /// The mask to go back to after the handler, for a call that waits with another one (sigsuspend, ppoll). Valid while
     /// `Work::RESTORE_MASK` is set.
     saved_mask: AtomicU64,
+    /// What sigtimedwait waits for. It is not blocked meanwhile, and yet kept for the waiter, whatever its action is.
+    awaited: AtomicU64,
     alternate_stack: Lock<AlternateStack>,
 }
 
@@ -58,12 +60,22 @@ impl ThreadSignals {
             pending: IrqLock::new(Rank::Signals, Pending::new()),
             mask: AtomicU64::new(0),
             saved_mask: AtomicU64::new(0),
+            awaited: AtomicU64::new(0),
             alternate_stack: Lock::new(Rank::Thread, AlternateStack::NONE),
         }
     }
 
     pub fn mask(&self) -> SignalSet {
         SignalSet::from_bits(self.mask.load(Relaxed))
+    }
+
+    /// Whether a signal with no effect of its own is noted all the same: it is blocked, or waited for.
+    pub(super) fn keeps(&self, signal: Signal) -> bool {
+        self.mask().contains(signal) || SignalSet::from_bits(self.awaited.load(Relaxed)).contains(signal)
+    }
+
+    pub fn set_awaited(&self, signals: SignalSet) {
+        self.awaited.store(signals.bits(), Relaxed);
     }
 
     pub fn pending_set(&self) -> SignalSet {

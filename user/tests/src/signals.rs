@@ -373,6 +373,16 @@ pub const CASES: &[Case] = &[
         let answer = sys!(sigwaitinfo(&set_of(&[libc::SIGUSR1]), &mut information));
         answers!(value(answer), information.si_signo, information.si_code, is_in(pending(), libc::SIGUSR1))
     }),
+    case!("sigwait_takes_a_signal_that_is_ignored_by_default", {
+        block(&[libc::SIGCHLD, libc::SIGWINCH]);
+        sys!(raise(libc::SIGWINCH));
+        let waiting = is_in(pending(), libc::SIGWINCH);
+        let child = fork(|| {
+            sleep_ms(30);
+            3
+        });
+        answers!(waiting, value(sys!(sigwaitinfo(&set_of(&[libc::SIGCHLD]), null_mut()))), ending(child))
+    }),
     case!("sigtimedwait_runs_out", {
         let limit = libc::timespec { tv_sec: 0, tv_nsec: 10_000_000 };
         value(sys!(sigtimedwait(&set_of(&[libc::SIGUSR1]), null_mut(), &limit)))
