@@ -86,7 +86,7 @@ fn boot_test(machine_name: &str, machine: Machine) -> Job {
 }
 
 fn boot_in_qemu(name: &str, machine: &Machine) -> Result<(), Failure> {
-    let mut guest = Guest::start(machine, name)?;
+    let mut guest = Guest::start(&Machine { keep_when_off: true, ..machine.clone() }, name)?;
     let limit = Limit::guest_seconds(BOOT_LIMIT);
     if machine.serial {
         guest.wait_for_text(0, FIRST_LINE, limit)?;

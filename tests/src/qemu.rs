@@ -60,6 +60,8 @@ pub struct Machine {
     /// 2 to this power nanoseconds of guest time an instruction. 0 where instructions are counted; firmware, which waits
     /// by the clock, takes too long with it.
     pub shift: u32,
+    /// A machine that switches itself off stays as it is, so that its screen can still be read.
+    pub keep_when_off: bool,
     /// isa-debug-exit, for command lines with exit=isa-debug.
     pub debug_exit: bool,
 }
@@ -76,6 +78,7 @@ impl Machine {
             serial: true,
             idle: Idle::Skipped,
             shift: 5,
+            keep_when_off: false,
             debug_exit: false,
         }
     }
@@ -112,6 +115,9 @@ impl Machine {
             "-no-reboot".into(),
         ];
         let mut add = |text: String| arguments.extend(text.split(' ').map(str::to_owned));
+        if self.keep_when_off {
+            add("-no-shutdown".into());
+        }
         if self.debug_exit {
             add("-device isa-debug-exit,iobase=0xf4".into());
         }
@@ -275,7 +281,7 @@ impl Guest {
         let first_second = clock.second;
         loop {
             let position = self.console.position();
-            let ended = self.end()?.is_some();
+            let ended = self.end()?.is_some() || self.is_kept_though_off();
             if let Some(answer) = ask(self)? {
                 return Ok(answer);
             }
@@ -314,6 +320,11 @@ impl Guest {
                 )));
             }
         }
+    }
+
+    fn is_kept_though_off(&mut self) -> bool {
+        self.machine.keep_when_off
+            && self.qmp.execute("query-status", json!({})).is_ok_and(|answer| answer["status"] == "shutdown")
     }
 
     /// The guest's clock; None when QEMU has ended.
