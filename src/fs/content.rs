@@ -160,23 +160,30 @@ impl Content {
     }
 
     /// The page at `index`, out of the archive if it must; None for a hole.
-    #[inline]
+    #[inline(always)]
     fn look(&self, inode: &Inode, index: u64) -> Result<Option<PageRef>, Errno> {
         if should_fail(Point::FileRead) {
             return Err(Errno::EIO);
         }
         let state = self.state.lock();
-        if let Some(page) = state.pages.get(index) {
-            return Ok(Some(page.clone()));
+        match state.pages.get(index) {
+            Some(page) => Ok(Some(page.clone())),
+            None if state.archive.is_empty() => Ok(None),
+            None => {
+                let archive = state.archive;
+                drop(state);
+                self.copy_from_archive(inode, index, archive)
+            }
         }
-        if state.archive.is_empty() {
-            return Ok(None);
-        }
+    }
+
+    /// The first touch of a page that the archive may have. Apart from [`Self::look`], which is short without it.
+    #[cold]
+    #[inline(never)]
+    fn copy_from_archive(&self, inode: &Inode, index: u64, archive: &'static [u8]) -> Result<Option<PageRef>, Errno> {
         let start = usize::try_from(index).unwrap_or(usize::MAX).saturating_mul(PAGE_SIZE);
-        let Some(bytes @ [_, ..]) = state.archive.get(start..) else { return Ok(None) };
-        drop(state);
-        // The file had it all along: a full file system still runs its programs.
-        inode.file_system.charge_page_of_archive();
+        let Some(bytes @ [_, ..]) = archive.get(start..) else { return Ok(None) };
+        inode.file_system.charge_page()?;
         let page = PageRef::new().inspect_err(|_| inode.file_system.uncharge_pages(1))?;
         let copied = page.write(0, bytes);
         page.fill(copied..PAGE_SIZE, 0);
@@ -184,6 +191,7 @@ impl Content {
     }
 
     /// Puts a page in that has been charged for, and returns the one that is there then.
+    #[inline(never)]
     fn insert(&self, inode: &Inode, index: u64, page: PageRef) -> Result<PageRef, Errno> {
         let mut state = self.state.lock();
         let before = state.pages.count();

@@ -111,6 +111,7 @@ impl Pipe {
         }
     }
 
+    #[inline(never)]
     pub fn read(&self, sink: &mut dyn Sink, nonblocking: bool) -> Result<usize, Errno> {
         if sink.remaining() == 0 {
             return Ok(0);
@@ -122,6 +123,7 @@ impl Pipe {
     }
 
     /// With `packets` (O_DIRECT) each page of it, and at least each write, is a packet, which one read takes.
+    #[inline(never)]
     pub fn write(&self, source: &mut dyn Source, nonblocking: bool, packets: bool) -> Result<usize, Errno> {
         let mut done = 0;
         if source.remaining() == 0 {

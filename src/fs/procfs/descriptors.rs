@@ -16,6 +16,9 @@ use alloc::vec::Vec;
 const LINK_NUMBERS: u64 = 1 << 18;
 const INFO_NUMBERS: u64 = 1 << 19;
 
+/// The length that Linux shows for each link, whatever it leads to.
+const LINK_SIZE: u64 = 64;
+
 /// The directory of links, or that of the files that tell positions and flags.
 pub(super) struct Directory {
     pub process: Arc<Process>,
@@ -48,7 +51,9 @@ impl Generated for Directory {
         }
         // As on Linux the permissions show what the file is open for.
         let mode = 0o100 | if file.is_readable() { 0o400 } else { 0 } | if file.is_writable() { 0o200 } else { 0 };
-        owned(&self.process, number, S_IFLNK | mode, link)
+        let inode = owned(&self.process, number, S_IFLNK | mode, link)?;
+        inode.set_size(LINK_SIZE);
+        Ok(inode)
     }
 
     fn list(&self, position: u64, emit: &mut dyn FnMut(Listed<'_>) -> bool) -> Result<(), Errno> {
