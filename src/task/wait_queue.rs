@@ -86,11 +86,12 @@ impl WaitQueue {
         let place = self.join(node);
         loop {
             place.prepare(limits);
+            // A wake-up that came before the state was set has taken the thread out of the list, and not woken it.
+            place.rejoin();
             if let Some(value) = condition() {
                 return Ok(value);
             }
             wait_prepared(limits)?;
-            place.rejoin();
         }
     }
 
