@@ -103,6 +103,8 @@ impl Installed {
         let folder = TemporaryFolder::new()?;
         let destination = format!("DESTDIR={}", folder.path().display());
         project::run("make", &["-s", "-C", "user", "install", &destination], &[])?;
+        // Programs by others, from other compilers: they must run as they are.
+        project::run(project::root().join("tools/real-programs"), &[&folder.path().to_string_lossy()], &[])?;
         Ok(Installed { folder })
     }
 
@@ -168,7 +170,12 @@ pub fn jobs() -> Vec<Job> {
 fn batches() -> Result<Vec<Batch>, Failure> {
     let installed = Arc::new(Installed::new()?);
     let mut pairs: Vec<(String, Section)> = Vec::new();
-    let lists = [("oracle.list", None), ("keel.list", Some("keel.expected")), ("attack.list", Some("attack.expected"))];
+    let lists = [
+        ("real.list", None),
+        ("oracle.list", None),
+        ("keel.list", Some("keel.expected")),
+        ("attack.list", Some("attack.expected")),
+    ];
     for (list, recorded) in lists {
         let Ok(text) = fs::read_to_string(installed.tests().join(list)) else { continue };
         let expected = match recorded {
