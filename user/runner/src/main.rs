@@ -135,6 +135,8 @@ fn run(entry: &Entry) {
 
 fn become_program(entry: &Entry, pipe: Option<[i32; 2]>) -> ! {
     let _ = syscall::setpgid(0, 0);
+    // Whoever started the runner may ignore some, and programs inherit that.
+    syscall::reset_signals();
     if let Some([output, input]) = pipe {
         let _ = syscall::dup2(input, 1);
         let _ = syscall::dup2(input, 2);

@@ -212,6 +212,7 @@ mod host {
     use super::*;
     use std::ffi::{CStr, c_char, c_int, c_ulong, c_void};
     use std::fs::{File, OpenOptions};
+    use std::io::ErrorKind::WouldBlock;
     use std::io::{Read as _, Write as _};
     use std::os::fd::{AsRawFd, FromRawFd};
     use std::os::unix::fs::OpenOptionsExt;
@@ -267,8 +268,16 @@ mod host {
             self.master.write_all(&[byte]).unwrap();
         }
 
-        pub fn write(&mut self, bytes: &[u8]) {
-            self.slave.write_all(bytes).unwrap();
+        /// The host works through what was typed in a thread of its own: until it has seen a ^Q, it refuses output.
+        pub fn write(&mut self, mut bytes: &[u8]) {
+            let start = Instant::now();
+            while !bytes.is_empty() {
+                match self.slave.write(bytes) {
+                    Ok(count) => bytes = &bytes[count..],
+                    Err(error) if error.kind() == WouldBlock && start.elapsed() < PATIENCE => std::thread::yield_now(),
+                    Err(error) => panic!("the host's terminal: {error}"),
+                }
+            }
         }
 
         /// What was shown, once it is as much as expected.
