@@ -1,4 +1,4 @@
-//! Which thread runs next: a queue with constant-time insertion, removal and choice.
+//! Which thread runs next: a queue with constant-time insertion and choice.
 //!
 //! Threads wait in one list for each nice level, and a bit map says which lists hold any; the most favoured one that does
 //! gives the next thread. Fairness comes from two such sets. A thread that has used up its quantum goes to the *expired*

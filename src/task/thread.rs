@@ -38,7 +38,7 @@ pub struct Thread {
     page_table_frame: AtomicU64,
     /// While the thread doesn't run: where on its kernel stack its registers lie. Touched by the switch only.
     saved_stack_pointer: UnsafeCell<u64>,
-    /// User segment bases, as set by arch_prctl. FSGSBASE is off, so nobody changes them behind our back.
+    /// User segment bases, as set by arch_prctl; what the CPU holds may differ, since a program can load a selector.
     fs_base: AtomicU64,
     gs_base: AtomicU64,
     /// The user's FPU registers while the thread doesn't run. Touched by the thread itself and by the switch.
