@@ -29,6 +29,8 @@ choose_toolchain() {
     PATH=/usr/bin:$PATH
     rustc_fits && return
     "$root/tools/need" --packages "${distribution_packages[@]}" && rustc_fits && return
+    # Package lists that are old, as on a machine just installed, offer a compiler that is old as well.
+    "$root/tools/need" --update && "$root/tools/need" --packages "${distribution_packages[@]}" && rustc_fits && return
     {
         echo "Keel needs Rust 1.$oldest_minor or newer, with cargo and the standard library's sources. Either"
         echo "  install rustup, then: rustup toolchain install (in this folder)"
