@@ -3,7 +3,8 @@
 # cargo-web and rust-web-src, which are new enough). Expects $root to be Keel's folder.
 
 oldest_minor=95 # Rust 1.95: the first with what Keel uses
-distribution_packages=(rustc-web cargo-web rust-web-src rustfmt-web rust-web-clippy gcc libc6-dev)
+# With the certificates that cargo checks the crates' registry by: a bare Debian has none.
+distribution_packages=(rustc-web cargo-web rust-web-src rustfmt-web rust-web-clippy gcc libc6-dev ca-certificates)
 
 # True when the rustc that PATH finds is new enough and has the sources of core and alloc.
 rustc_fits() {
