@@ -121,6 +121,7 @@ fn measure(name: &str) -> i32 {
     }
     let mut meter = Meter::new();
     match operation(&mut meter) {
+        Ok(()) if meter.cheapest() == 0 => println!("{name}\tFAILED\tnothing was counted"),
         Ok(()) => println!("{name}\t{meter}"),
         Err(reason) => println!("{name}\tFAILED\t{reason}"),
     }

@@ -21,6 +21,7 @@ const PAGE: usize = 4096;
 /// Pages in a batch of faults.
 const PAGES: usize = 64;
 const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
+const BAD_ADDRESS: isize = -(libc::EFAULT as isize);
 const PRIVATE: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
 
 fn map(size: usize) -> Result<*mut u8, String> {
@@ -31,49 +32,101 @@ fn unmap(address: *mut u8, size: usize) -> Outcome {
     expect(call!(SYS_munmap, address, size), 0, "munmap")
 }
 
-/// How many of the pages are in memory; None if the kernel doesn't say.
-fn resident(address: *mut u8, pages: usize) -> Option<usize> {
-    let mut present = vec![0_u8; pages];
-    let result = call!(SYS_mincore, address, pages * PAGE, present.as_mut_ptr());
-    (result == 0).then(|| present.iter().filter(|&&byte| byte & 1 != 0).count())
+/// True when the kernel can write to this address: it is asked to put a time there.
+fn is_writable(address: usize) -> Result<bool, String> {
+    match call!(SYS_clock_gettime, libc::CLOCK_MONOTONIC, address) {
+        0 => Ok(true),
+        BAD_ADDRESS => Ok(false),
+        result => Err(format!("clock_gettime gave {result}")),
+    }
 }
 
-fn touch(address: *mut u8, index: usize, write: bool) -> u8 {
+fn must_be(writable: bool, address: usize, when: &str) -> Outcome {
+    let is = is_writable(address)?;
+    if is == writable {
+        Ok(())
+    } else {
+        Err(format!("{when} the memory can{} be written", if is { "" } else { "not" }))
+    }
+}
+
+/// Reads or writes a page's first byte.
+fn touch(address: *mut u8, index: usize, write: bool) {
     let byte = address.wrapping_add(index * PAGE);
     // SAFETY: the page belongs to a mapping of ours that is readable, and writable if it is to be written.
     unsafe {
         if write {
             byte.write_volatile(1);
-            1
         } else {
-            byte.read_volatile()
+            byte.read_volatile();
         }
     }
 }
 
+/// A byte in a page's middle, which `touch` doesn't change: what the page was filled with.
+fn witness(address: *mut u8, index: usize) -> *mut u8 {
+    address.wrapping_add(index * PAGE + PAGE / 2)
+}
+
+/// Touches each page for the first time and returns the ticks that it took. Pages that were there already cost no more than
+/// the next time, and that is an error, as it is if they then don't hold what they must.
+fn touch_first(address: *mut u8, write: bool, content: u8) -> Result<u64, String> {
+    let touch_all = || {
+        let start = now();
+        for index in 0..PAGES {
+            touch(address, index, write);
+        }
+        now().wrapping_sub(start)
+    };
+    let (ticks, again) = (touch_all(), touch_all());
+    if ticks < 4 * again {
+        return Err(format!("no faults: {ticks} ticks for the first touch, {again} for the second"));
+    }
+    // SAFETY: the pages belong to a readable mapping of ours.
+    let right = (0..PAGES).all(|index| unsafe { witness(address, index).read_volatile() } == content);
+    if right { Ok(ticks) } else { Err("the pages hold something else".into()) }
+}
+
 fn map_and_unmap(meter: &mut Meter, size: usize) -> Outcome {
-    meter.measure(30, 20, || unmap(map(size)?, size))
+    meter.measure(30, 20, || unmap(map(size)?, size))?;
+    let memory = map(size)?;
+    let last = memory as usize + size - 16;
+    must_be(true, last, "after mmap")?;
+    unmap(memory, size)?;
+    must_be(false, last, "after munmap")
 }
 
 fn mprotect(meter: &mut Meter) -> Outcome {
     let memory = map(PAGE)?;
     touch(memory, 0, true);
     let mut writable = true;
-    meter.measure(30, 50, || {
+    let mut toggle = || {
         writable = !writable;
         let protection = if writable { READ_WRITE } else { libc::PROT_READ };
-        expect(call!(SYS_mprotect, memory, PAGE, protection), 0, "mprotect")
-    })
+        expect(call!(SYS_mprotect, memory, PAGE, protection), 0, "mprotect")?;
+        Ok(writable)
+    };
+    meter.measure(30, 50, || toggle().map(drop))?;
+    for _ in 0..2 {
+        must_be(toggle()?, memory as usize, "after mprotect")?;
+    }
+    Ok(())
 }
 
 fn brk(meter: &mut Meter) -> Outcome {
-    let end = call!(SYS_brk, 0);
+    let end = good(call!(SYS_brk, 0), "brk")?;
     let mut grown = false;
-    meter.measure(30, 50, || {
+    let mut toggle = || {
         grown = !grown;
-        let wanted = if grown { end + PAGE as isize } else { end };
-        expect(call!(SYS_brk, wanted), wanted, "brk")
-    })
+        let wanted = if grown { end + PAGE } else { end } as isize;
+        expect(call!(SYS_brk, wanted), wanted, "brk")?;
+        Ok(grown)
+    };
+    meter.measure(30, 50, || toggle().map(drop))?;
+    for _ in 0..2 {
+        must_be(toggle()?, end.next_multiple_of(PAGE), "after brk")?;
+    }
+    Ok(())
 }
 
 fn brk_and_touch(meter: &mut Meter) -> Outcome {
@@ -82,6 +135,9 @@ fn brk_and_touch(meter: &mut Meter) -> Outcome {
         let grown = end + PAGE as isize;
         expect(call!(SYS_brk, grown), grown, "brk")?;
         touch(end as *mut u8, 0, true);
+        // SAFETY: as for `touch`.
+        let byte = unsafe { witness(end as *mut u8, 0).replace(1) };
+        expect(byte.into(), 0, "a byte of the new page")?;
         expect(call!(SYS_brk, end), end, "brk")
     })
 }
@@ -91,17 +147,7 @@ fn anonymous_fault(meter: &mut Meter, write: bool) -> Outcome {
         let memory = map(PAGES * PAGE)?;
         // Linux would give a large page to a large mapping.
         call!(SYS_madvise, memory, PAGES * PAGE, libc::MADV_NOHUGEPAGE);
-        let before = resident(memory, PAGES);
-        let start = now();
-        let mut sum = 0;
-        for index in 0..PAGES {
-            sum += usize::from(touch(memory, index, write));
-        }
-        let ticks = now().wrapping_sub(start);
-        if before.is_some_and(|count| count > 0) {
-            return Err("the pages were there before they were touched".into());
-        }
-        expect(sum as isize, if write { PAGES as isize } else { 0 }, "the pages' first bytes")?;
+        let ticks = touch_first(memory, write, 0)?;
         unmap(memory, PAGES * PAGE)?;
         if batch > 0 {
             meter.add(PAGES as u64, ticks);
@@ -119,13 +165,7 @@ fn file_fault(meter: &mut Meter) -> Outcome {
     for batch in 0..30 {
         let memory =
             good(call!(SYS_mmap, 0, PAGES * PAGE, libc::PROT_READ, libc::MAP_PRIVATE, file, 0), "mmap")? as *mut u8;
-        let start = now();
-        let mut right = 0;
-        for index in 0..PAGES {
-            right += usize::from(touch(memory, index, false) == 0x44);
-        }
-        let ticks = now().wrapping_sub(start);
-        expect(right as isize, PAGES as isize, "the number of right pages")?;
+        let ticks = touch_first(memory, false, 0x44)?;
         unmap(memory, PAGES * PAGE)?;
         if batch > 0 {
             meter.add(PAGES as u64, ticks);
@@ -148,15 +188,12 @@ fn copy_on_write_fault(meter: &mut Meter) -> Outcome {
         if child == 0 {
             let mut byte = 0_u8;
             call!(SYS_read, ends[0], &raw mut byte, 1);
-            let kept = (0..PAGES).all(|index| touch(memory, index, false) == 2);
+            // SAFETY: the pages belong to a readable mapping of ours.
+            let kept = (0..PAGES).all(|index| unsafe { memory.wrapping_add(index * PAGE).read_volatile() } == 2);
             // SAFETY: ends the process.
             unsafe { libc::_exit(i32::from(!kept)) };
         }
-        let start = now();
-        for index in 0..PAGES {
-            touch(memory, index, true);
-        }
-        let ticks = now().wrapping_sub(start);
+        let ticks = touch_first(memory, true, 2)?;
         let byte = 0_u8;
         expect(call!(SYS_write, ends[1], &raw const byte, 1), 1, "write")?;
         crate::program::wait_for(child as isize).map_err(|error| format!("the child's pages changed: {error}"))?;
@@ -171,7 +208,10 @@ fn copy_on_write_fault(meter: &mut Meter) -> Outcome {
 
 fn fill(memory: *mut u8, value: u8) {
     for index in 0..PAGES {
-        // SAFETY: the page belongs to a writable mapping of ours.
-        unsafe { memory.wrapping_add(index * PAGE).write_volatile(value) };
+        // SAFETY: the pages belong to a writable mapping of ours.
+        unsafe {
+            memory.wrapping_add(index * PAGE).write_volatile(value);
+            witness(memory, index).write_volatile(value);
+        }
     }
 }

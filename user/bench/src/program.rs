@@ -8,6 +8,9 @@ use std::os::unix::fs::PermissionsExt;
 pub const TINY: &CStr = c"/tmp/bench.tiny";
 pub const LARGE: &CStr = c"/tmp/bench.large";
 pub const CHAIN: &CStr = c"/tmp/bench.chain";
+pub const COUNTER: &CStr = c"/tmp/bench.counter";
+/// How many arguments the counter must find.
+pub const COUNTED: usize = 100;
 
 /// Ends with status 0.
 const END: [u8; 9] = [
@@ -16,17 +19,38 @@ const END: [u8; 9] = [
     0x0f, 0x05, // syscall
 ];
 
-/// Executes itself with one character less in argv[1], until that is empty; `END` follows it.
-const EXECUTE_ITSELF: [u8; 34] = [
+/// Executes itself with one character less in argv[1], until that is empty; `END` follows it. Ends with status 1 where it
+/// can't be executed.
+const EXECUTE_ITSELF: [u8; 46] = [
     0x48, 0x8b, 0x44, 0x24, 0x10, // mov rax, [rsp + 16]      argv[1]
     0x80, 0x38, 0x00, // cmp byte [rax], 0
-    0x74, 0x18, // je END
+    0x74, 0x24, // je END
     0x48, 0xff, 0x44, 0x24, 0x10, // inc qword [rsp + 16]
     0x48, 0x8b, 0x7c, 0x24, 0x08, // mov rdi, [rsp + 8]       argv[0]
     0x48, 0x8d, 0x74, 0x24, 0x08, // lea rsi, [rsp + 8]
     0x31, 0xd2, // xor edx, edx             no environment
     0xb8, 59, 0, 0, 0, // mov eax, 59
     0x0f, 0x05, // syscall
+    0xbf, 1, 0, 0, 0, // mov edi, 1
+    0xb8, 60, 0, 0, 0, // mov eax, 60
+    0x0f, 0x05, // syscall
+];
+
+/// Ends with status 0 if there are `COUNTED` arguments.
+const COUNT_ARGUMENTS: [u8; 13] = [
+    0x8b,
+    0x3c,
+    0x24, // mov edi, [rsp]          argc
+    0x83,
+    0xef,
+    COUNTED as u8, // sub edi, COUNTED
+    0xb8,
+    60,
+    0,
+    0,
+    0, // mov eax, 60
+    0x0f,
+    0x05, // syscall
 ];
 
 const BASE: u64 = 0x40_0000;
@@ -71,6 +95,10 @@ pub fn make_tiny() -> Result<(), String> {
 /// A program of 2 MiB that touches no more of them than the tiny one.
 pub fn make_large() -> Result<(), String> {
     make(LARGE, &END, 2 << 20)
+}
+
+pub fn make_counter() -> Result<(), String> {
+    make(COUNTER, &COUNT_ARGUMENTS, 0x1000)
 }
 
 pub fn make_chain() -> Result<(), String> {
