@@ -70,7 +70,7 @@ pub fn clone(parent: &Thread, request: &Request) -> Result<u32, Errno> {
     let tid = announce(parent, &thread, request, tid);
     scheduler::start(thread);
     if flags.contains(CloneFlags::VFORK) {
-        process.address_space_returned.wait_until(WaitLimits::NONE, || {
+        process.address_space_returned.wait_until(WaitLimits::FATAL_ONLY, || {
             (!process.borrows_address_space.load(Relaxed)).then_some(())
         })?;
     }

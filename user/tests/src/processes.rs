@@ -305,6 +305,20 @@ pub const CASES: &[Case] = &[
         write_all(write_end, b" parent");
         answers!(read(read_end, 20), ending(child))
     }),
+    case!("a_signal_ends_the_parent_that_vfork_holds", {
+        in_child(|| {
+            sys!(alarm(1));
+            // SAFETY: the child changes nothing of the parent's; the case's end is its end.
+            #[allow(deprecated)]
+            unsafe {
+                if libc::vfork() == 0 {
+                    libc::pause();
+                    libc::_exit(0);
+                }
+            }
+            1
+        })
+    }),
     case!("clone_without_a_signal", {
         let child = clone_with(0);
         if child == 0 {
