@@ -19,6 +19,49 @@ const PANIC_SCREEN_LIMIT_S: u64 = 10;
 /// Restart at once when a test panics: QEMU ends then.
 const COMMON_WORDS: &str = "exit=isa-debug panic=-1 console=ttyS0";
 
+/// A machine that the tests run on, and which of them.
+#[derive(Debug)]
+struct Setting {
+    /// In the tests' names; empty for the first.
+    label: &'static str,
+    board: &'static str,
+    cpu: &'static str,
+    memory_mib: u32,
+    /// With a module. Which file it is doesn't matter.
+    has_module: bool,
+    wants: fn(&str) -> bool,
+}
+
+/// Everything on a CPU that has everything; the rest of it on one that has nothing newer than x86-64 itself, and whose machine
+/// has neither APICs nor HPET; and what depends on the size of memory with more of it than lies below 4 GiB.
+const SETTINGS: [Setting; 3] = [
+    Setting { label: "", board: "pc", cpu: "max", memory_mib: 256, has_module: false, wants: |_| true },
+    Setting {
+        label: "old CPU, ",
+        board: "pc,hpet=off",
+        cpu: "Opteron_G1,-nx,-pge,-apic,-hypervisor",
+        memory_mib: 256,
+        has_module: false,
+        wants: |name| !TAKE_LONG.iter().any(|long| name.ends_with(long)),
+    },
+    Setting {
+        label: "6 GiB, ",
+        board: "pc",
+        cpu: "max",
+        memory_mib: 6144,
+        has_module: true,
+        wants: |name| name.contains("::memory::"),
+    },
+];
+
+/// Seconds each, and one CPU is as good as another.
+const TAKE_LONG: [&str; 4] = [
+    "page_tables_stay_their_processes_own_over_a_thousand_ticks",
+    "ticks_come_a_hundred_times_a_second",
+    "a_chain_of_10_000_leaves_nothing_behind",
+    "mutated_files_do_no_harm",
+];
+
 /// One line of the kernel's report.
 #[derive(Debug, PartialEq, Eq)]
 enum Line {
@@ -48,14 +91,23 @@ fn parse(line: &str) -> Option<Line> {
     }
 }
 
-fn machine(test_words: &str) -> Machine {
-    let command_line = format!("{test_words} {COMMON_WORDS}");
-    Machine { memory_mib: 256, ..Machine::from_kernel(project::test_kernel(), None, &command_line) }
+impl Setting {
+    fn machine(&self, test_words: &str) -> Machine {
+        let command_line = format!("{test_words} {COMMON_WORDS}");
+        let module = self.has_module.then(project::test_kernel);
+        let plain = Machine::from_kernel(project::test_kernel(), module, &command_line);
+        Machine { board: self.board, cpu: self.cpu, memory_mib: self.memory_mib, ..plain }
+    }
+
+    fn test_name(&self, name: &str) -> String {
+        let name = name.trim_start_matches("keel::").trim_start_matches("kernel_tests::");
+        format!("kernel: {}{name}", self.label)
+    }
 }
 
 /// The names of all in-kernel tests, in the order in which they run.
 pub fn list() -> Result<Vec<String>, Failure> {
-    let mut guest = Guest::start(&machine("test=list"), "in-kernel tests list")?;
+    let mut guest = Guest::start(&SETTINGS[0].machine("test=list"), "in-kernel tests list")?;
     guest.wait_for_end(Limit::guest_seconds(SILENCE_LIMIT_S))?;
     let text = guest.console.text();
     let name = |line| if let Some(Line::Test(name)) = parse(line) { Some(name) } else { None };
@@ -63,7 +115,7 @@ pub fn list() -> Result<Vec<String>, Failure> {
     if names.is_empty() { Err(guest.failure("expected a list of the in-kernel tests")) } else { Ok(names) }
 }
 
-/// Jobs that run all tests, in as many boots side by side as there are threads.
+/// Jobs that run all tests in each setting, in as many boots side by side as there are threads.
 pub fn jobs(threads: usize) -> Vec<Job> {
     let names = match list() {
         Ok(names) => Arc::new(names),
@@ -71,30 +123,30 @@ pub fn jobs(threads: usize) -> Vec<Job> {
     };
     let share = names.len().div_ceil(threads.max(1));
     let ranges = (0..names.len()).step_by(share).map(|start| start..(start + share).min(names.len()));
-    ranges
-        .map(|range| {
+    SETTINGS
+        .iter()
+        .flat_map(|setting| ranges.clone().map(move |range| (setting, range)))
+        .map(|(setting, range)| {
             let names = Arc::clone(&names);
-            Job::new(format!("in-kernel tests {range:?}"), move |reporter| run_range(&names, range, reporter))
+            let name = format!("in-kernel tests {}{range:?}", setting.label);
+            Job::new(name, move |reporter| run_range(setting, &names, range, reporter))
         })
         .collect()
 }
 
-fn test_name(name: &str) -> String {
-    format!("kernel: {}", name.trim_start_matches("keel::").trim_start_matches("kernel_tests::"))
-}
-
 /// Runs the tests of a range that are wanted, booting again behind each one that doesn't come back.
-fn run_range(names: &[String], range: Range<usize>, reporter: &Reporter) {
+fn run_range(setting: &Setting, names: &[String], range: Range<usize>, reporter: &Reporter) {
     let mut next = range.start;
     while next < range.end {
-        let Some(wanted) = names.get(next..range.end).and_then(|rest| wanted_run(rest, reporter)) else { return };
+        let wants = |name: &String| (setting.wants)(name) && reporter.wants(&setting.test_name(name));
+        let Some(wanted) = names.get(next..range.end).and_then(|rest| unbroken_run(rest, wants)) else { return };
         let run = next + wanted.start..next + wanted.end;
-        next = match run_boot(names, run.clone(), reporter) {
+        next = match run_boot(setting, names, run.clone(), reporter) {
             Ok(reached) => reached,
             // Nothing ran: the other tests of the range would meet the same.
             Err(failure) => {
                 for name in names.get(run).unwrap_or_default() {
-                    reporter.report(&test_name(name), Err(failure.clone()), Duration::ZERO);
+                    reporter.report(&setting.test_name(name), Err(failure.clone()), Duration::ZERO);
                 }
                 return;
             }
@@ -103,17 +155,16 @@ fn run_range(names: &[String], range: Range<usize>, reporter: &Reporter) {
 }
 
 /// The first unbroken run of wanted tests.
-fn wanted_run(names: &[String], reporter: &Reporter) -> Option<Range<usize>> {
-    let wants = |name: &String| reporter.wants(&test_name(name));
-    let start = names.iter().position(wants)?;
+fn unbroken_run(names: &[String], wants: impl Fn(&String) -> bool) -> Option<Range<usize>> {
+    let start = names.iter().position(&wants)?;
     let length = names.iter().skip(start).position(|name| !wants(name));
     Some(start..length.map_or(names.len(), |length| start + length))
 }
 
 /// Boots once and reports tests until the range is done or one doesn't come back. Returns where to go on.
-fn run_boot(names: &[String], range: Range<usize>, reporter: &Reporter) -> Result<usize, Failure> {
-    let mut guest =
-        Guest::start(&machine(&format!("test=from:{}", range.start)), &format!("in-kernel tests {range:?}"))?;
+fn run_boot(setting: &Setting, names: &[String], range: Range<usize>, reporter: &Reporter) -> Result<usize, Failure> {
+    let machine = setting.machine(&format!("test=from:{}", range.start));
+    let mut guest = Guest::start(&machine, &format!("in-kernel tests {}{range:?}", setting.label))?;
     let limit = Limit::guest_seconds(SILENCE_LIMIT_S);
     let mut next = range.start;
     let mut started = Instant::now();
@@ -127,7 +178,7 @@ fn run_boot(names: &[String], range: Range<usize>, reporter: &Reporter) -> Resul
                 line
             }
             Err(failure) if guest.console.text().contains("ktest: start ") => {
-                reporter.report(&test_name(name), Err(failure), started.elapsed());
+                reporter.report(&setting.test_name(name), Err(failure), started.elapsed());
                 return Ok(next + 1);
             }
             Err(failure) => return Err(failure),
@@ -141,13 +192,13 @@ fn run_boot(names: &[String], range: Range<usize>, reporter: &Reporter) -> Resul
             Line::Failed(ended, reason) if ended == name => {
                 // The panic screen follows, then the machine restarts, which ends QEMU.
                 let _ = guest.wait_for_end(Limit::guest_seconds(PANIC_SCREEN_LIMIT_S));
-                reporter.report(&test_name(name), Err(guest.failure(reason)), started.elapsed());
+                reporter.report(&setting.test_name(name), Err(guest.failure(reason)), started.elapsed());
                 return Ok(next + 1);
             }
             Line::Done => return Err(guest.failure(format!("{name} was never started"))),
             other => Err(guest.failure(format!("expected the result of {name}, and found {other:?}"))),
         };
-        reporter.report(&test_name(name), result, started.elapsed());
+        reporter.report(&setting.test_name(name), result, started.elapsed());
         next += 1;
     }
     Ok(next)
