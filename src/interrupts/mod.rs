@@ -144,6 +144,8 @@ mod dispatch {
     /// Every interrupt, exception and `int 0x80` comes here.
     #[unsafe(no_mangle)]
     extern "C" fn interrupt_dispatch(frame: &mut InterruptFrame) {
+        #[cfg(feature = "kernel-tests")]
+        crate::kernel_tests::probe::assert_entry_flags_are_clean();
         // The stub pushed it: it fits.
         let vector = frame.vector as u8;
         per_cpu::count_interrupt(vector);

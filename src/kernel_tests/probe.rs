@@ -4,8 +4,10 @@
 //! handler asks first, sends the interrupted code there.
 
 use crate::cpu::exceptions::Exception;
+use crate::cpu::features::features;
 use crate::interrupts::InterruptFrame;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use x86_64::registers::rflags::{self, RFlags};
 
 /// Where to go on, and with which RSP, after a fault; 0 while none is expected.
 static CONTINUE_AT: AtomicU64 = AtomicU64::new(0);
@@ -14,6 +16,16 @@ static CONTINUE_RSP: AtomicU64 = AtomicU64::new(0);
 static CAUGHT: AtomicBool = AtomicBool::new(false);
 static VECTOR: AtomicU64 = AtomicU64::new(0);
 static ERROR_CODE: AtomicU64 = AtomicU64::new(0);
+
+/// Whatever a program, or the interrupted kernel, had set: no handler runs with flags that would disturb it. Asked at each
+/// entry, by whichever way.
+pub fn assert_entry_flags_are_clean() {
+    let mut disturbing = RFlags::DIRECTION_FLAG | RFlags::TRAP_FLAG | RFlags::NESTED_TASK;
+    // Without SMAP nothing in the kernel looks at AC, and there is no instruction that clears it alone.
+    disturbing.set(RFlags::ALIGNMENT_CHECK, features().smap);
+    let found = rflags::read() & disturbing;
+    assert!(found.is_empty(), "the kernel was entered with {found:?}");
+}
 
 /// What an attempt came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

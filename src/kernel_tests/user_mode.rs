@@ -291,6 +291,7 @@ kernel_test! {
         assert_eq!(killed_by(Program::start_at(&EXIT_7, CODE | 0xffff << 48, 0).end()), Some(11));
     }
 
+    /// Each way in also asks for itself, in builds with tests: `probe::assert_entry_flags_are_clean`.
     fn flags_set_to_disturb_the_kernel_do_not() {
         // pushfq; or dword [rsp], 0x44400 (AC, NT, DF); popfq
         let set_flags: [u8; 9] = [0x9c, 0x81, 0x0c, 0x24, 0x00, 0x44, 0x04, 0x00, 0x9d];
@@ -306,6 +307,10 @@ kernel_test! {
             let spin = [0xb9, 0, 0, 0, 4, 0xff, 0xc9, 0x75, 0xfc];
             let code = [&set_flags[..], &spin, &exit].concat();
             assert_eq!(run(&code), Status::Exited(7));
+            // The same with TF, which would trap after the first instruction that isn't an entry into the kernel.
+            let set_flags_and_trap = [0x9c, 0x81, 0x0c, 0x24, 0x00, 0x45, 0x04, 0x00, 0x9d];
+            let (arguments, enter) = exit.split_at(10);
+            assert_eq!(run(&[arguments, &set_flags_and_trap, enter].concat()), Status::Exited(7));
         }
     }
 

@@ -61,6 +61,8 @@ pub trait Outcome {
 /// change the user's registers (execve, rt_sigreturn) reach it through the thread.
 #[unsafe(no_mangle)]
 extern "C" fn syscall_dispatch(frame: *mut InterruptFrame) {
+    #[cfg(feature = "kernel-tests")]
+    crate::kernel_tests::probe::assert_entry_flags_are_clean();
     // SAFETY: the entry code built the frame and passes its address.
     let number = unsafe { (*frame).rax };
     let thread = task::current();
