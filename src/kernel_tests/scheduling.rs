@@ -2,6 +2,7 @@
 
 use super::memory::used_frames;
 use crate::kernel_test;
+use crate::memory::heap;
 use crate::task::process::tasks;
 use crate::task::{kernel_thread, scheduler, wait_queue};
 use alloc::vec::Vec;
@@ -48,9 +49,10 @@ kernel_test! {
         };
         // The first batches fill the caches, and the table of ids up to its end.
         (0..5).for_each(|_| batch());
-        let before = (used_frames(), tasks().threads.len());
+        let in_use = || (used_frames(), heap::counts().used_bytes, tasks().threads.len());
+        let before = in_use();
         (0..100).for_each(|_| batch());
-        assert_eq!((used_frames(), tasks().threads.len()), before);
+        assert_eq!(in_use(), before);
     }
 
     fn a_waiter_is_woken_by_the_event_and_not_before() {
