@@ -1,11 +1,14 @@
 //! Kernel mappings, page tables that are loaded, and counts: what the host's simulated memory can't show.
 
 use super::probe;
+use crate::boot::{self, Holder};
 use crate::cpu::features::features;
 use crate::kernel_test;
 use crate::memory::page_table::{Entry, Table};
 use crate::memory::{AddressSpace, Mapping, Placement, Protection, direct_map, frames, heap, kernel_map, kernel_stack};
 use alloc::vec::Vec;
+use core::ops::Range;
+use x86_64::PhysAddr;
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::{PageTableFlags as Flags, PhysFrame};
 
@@ -57,6 +60,59 @@ kernel_test! {
         assert!(count > 500, "only {count} mappings were seen");
     }
 
+    fn the_direct_map_has_all_memory_in_the_largest_pages_there_are() {
+        for region in boot::information().memory_map.usable() {
+            for physical in (region.start.as_u64()..region.end.as_u64()).step_by(crate::PAGE_SIZE) {
+                let mapped = kernel_map::translate(direct_map::BASE + physical).map(|(_, address)| address.as_u64());
+                assert_eq!(mapped, Some(physical));
+            }
+        }
+        // Pages of one size that follow each other; none of them could have been one of the next size.
+        let (mut run, mut run_span) = (0..0, PAGE);
+        let largest_span = if features().one_gib_pages { 1 << 30 } else { 2 << 20 };
+        let assert_small_enough = |run: &Range<u64>, span: u64| {
+            let start = run.start.max(kernel_map::small_pages_end()).next_multiple_of(span * 512);
+            assert!(span == largest_span || start + span * 512 > run.end, "{run:x?} in pages of {span:#x}");
+        };
+        kernel_map::for_each_mapping(|address, span, _| {
+            let Some(physical) = address.checked_sub(direct_map::BASE).filter(|_| address < direct_map::END) else { return };
+            if physical == run.end && span == run_span {
+                run.end += span;
+            } else {
+                assert_small_enough(&run, run_span);
+                (run, run_span) = (physical..physical + span, span);
+            }
+        });
+        assert_small_enough(&run, run_span);
+    }
+
+    fn all_usable_memory_is_the_allocators_but_for_what_the_kernel_holds() {
+        let information = boot::information();
+        let usable = information.memory_map.usable_bytes();
+        let end = information.memory_map.usable().map(|region| region.end.as_u64()).max().expect("memory");
+        let bytes = |range: Range<u64>| range.end - range.start;
+        let image = bytes(kernel_map::image_range()) - bytes(kernel_map::boot_part_range());
+        let module: u64 = information.modules.first().map_or(0, |module| module.range.size_bytes());
+        let entries = end / PAGE * 16;
+        let managed = frames::counts().total as u64 * PAGE;
+        let missing = usable - managed - image - module - entries;
+        // The first MiB, and the kernel's page tables: one for each upper entry, and one for each GiB of the direct map.
+        assert!(missing < (1 << 20) + (256 + 16) * PAGE + end / (1 << 30) * PAGE, "{missing} bytes are nobody's");
+    }
+
+    fn what_the_loader_left_is_given_back_and_what_is_in_use_is_not() {
+        for held in &boot::information().held {
+            let first = held.range.start.align_up(PAGE);
+            let is_whole_page = first + PAGE <= held.range.end;
+            let is_given_back = !frames::is_reserved(PhysFrame::containing_address(first));
+            let expected = held.holder == Holder::BootInformation && first.as_u64() >= 1 << 20;
+            assert!(!is_whole_page || held.holder == Holder::Kernel || is_given_back == expected, "{held:?}");
+        }
+        let first_of = |range: Range<u64>| PhysFrame::containing_address(PhysAddr::new(range.start));
+        assert!(!frames::is_reserved(first_of(kernel_map::boot_part_range())));
+        assert!(frames::is_reserved(first_of(kernel_map::boot_part_range().end..kernel_map::image_range().end)));
+    }
+
     fn the_lower_half_of_the_kernels_own_table_is_empty() {
         // SAFETY: the kernel's root lives for ever; it is only read.
         let table = unsafe { Table::in_frame(kernel_map::root()) };
@@ -73,6 +129,19 @@ kernel_test! {
     }
 
     fn a_mapping_made_in_kernel_space_is_seen_under_an_older_page_table() {
+        // The first page under a top-level entry that leads to nothing yet.
+        const NOBODYS: u64 = 0xffff_f000_0000_0000;
+        let space = AddressSpace::new().expect("memory");
+        let page = frames::PageRef::new_zeroed().expect("memory");
+        kernel_map::map_page(NOBODYS, page.frame(), kernel_map::Caching::WriteBack).expect("memory");
+        with_loaded(space.page_table_frame(), || {
+            assert_eq!(probe::write(NOBODYS), Ok(()));
+            assert_eq!(kernel_map::unmap_page(NOBODYS), Some(page.frame()));
+            assert_eq!(probe::read(NOBODYS), Err(0), "gone at once, though global");
+        });
+    }
+
+    fn a_stack_made_later_is_mapped_under_an_older_page_table() {
         let space = AddressSpace::new().expect("memory");
         let stacks: Vec<_> = (0..40).map(|_| kernel_stack::KernelStack::new().expect("memory")).collect();
         let last = stacks.last().expect("forty stacks");

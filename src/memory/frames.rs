@@ -243,6 +243,12 @@ pub fn zero_frame() -> PhysFrame {
     PhysFrame::containing_address(PhysAddr::new_truncate(table().zero_frame.load(Relaxed)))
 }
 
+/// Whether a frame isn't the allocator's: never given to it, or past the end of memory.
+#[cfg(any(test, feature = "kernel-tests"))]
+pub fn is_reserved(frame: PhysFrame) -> bool {
+    table().entry(frame).is_none_or(|entry| entry.kind.load(Relaxed) == KIND_RESERVED)
+}
+
 pub fn counts() -> Counts {
     let kept: usize = table().kept.iter().map(|stack| stack.lock().count).sum();
     let allocator = table().allocator.lock();

@@ -43,7 +43,7 @@ const FIRST_KERNEL_ENTRY: usize = 256;
 const BOOT_MAPPED_END: u64 = 4 << 30;
 /// Below this address only 4 KiB pages are used: the fixed MTRRs give the first MiB several memory types, and a large page
 /// over different types is undefined (SDM 3A §12.11.9). The image needs them too, to be read-only where it is.
-fn small_pages_end() -> u64 {
+pub fn small_pages_end() -> u64 {
     image_range().end.next_multiple_of(2 << 20)
 }
 
@@ -302,7 +302,7 @@ fn slot_or_create(
 }
 
 /// Maps one page in a window of the calling owner, who holds that window's lock.
-pub(super) fn map_page(address: u64, frame: PhysFrame, caching: Caching) -> Result<(), Errno> {
+pub fn map_page(address: u64, frame: PhysFrame, caching: Caching) -> Result<(), Errno> {
     let caching = match caching {
         Caching::Uncached => Flags::NO_CACHE | Flags::WRITE_THROUGH,
         Caching::WriteCombining => Flags::WRITE_THROUGH,

@@ -9,6 +9,7 @@
 
 pub mod address_space;
 pub mod areas;
+mod bring_up;
 pub mod direct_map;
 pub mod early;
 pub mod faults;
@@ -42,52 +43,4 @@ pub use bring_up::init;
 #[cfg(target_os = "none")]
 pub fn kernel_page_table() -> u64 {
     kernel_map::root().start_address().as_u64()
-}
-
-#[cfg(target_os = "none")]
-mod bring_up {
-    use super::early::FreeRanges;
-    use super::{frames, kernel_map, user_access};
-    use crate::boot::BootInformation;
-    use crate::boot::Holder;
-    use core::ops::Range;
-
-    /// Brings memory up: after it frames, heap, kernel stacks and device mappings can be asked for, and the boot page tables
-    /// with their identity mapping are gone.
-    ///
-    /// Needs the boot information and nothing else. What a module or the boot information holds stays reserved until its user
-    /// calls [`frames::give_back`].
-    pub fn init(information: &BootInformation) {
-        let usable = information.memory_map.usable().map(|range| range.start.as_u64()..range.end.as_u64());
-        let held = information.held.iter().map(|held| held.range.start.as_u64()..held.range.end.as_u64());
-        let image: Range<u64> = kernel_map::image_range();
-        let mut free = FreeRanges::new(usable, held.chain([image]));
-        user_access::allow_access_where_smap_forbids();
-        kernel_map::build(information, &mut free);
-        frames::init(&mut free);
-        // Their frames are the image's: they aren't given to anybody.
-        crate::cpu::gdt::guard_pages().for_each(|guard| {
-            kernel_map::unmap_page(guard.as_u64());
-        });
-        give_back_what_is_done_with(information);
-        let counts = frames::counts();
-        log::info!(
-            target: "memory", "{} KiB free of {} KiB usable",
-            counts.free * 4, information.memory_map.usable_bytes() / 1024
-        );
-    }
-
-    /// The code that ran before paging, and the loader's text: both have been read.
-    fn give_back_what_is_done_with(information: &BootInformation) {
-        frames::give_back(kernel_map::boot_part_range());
-        for held in information.held.iter().filter(|held| held.holder == Holder::BootInformation) {
-            let range = held.range.start.as_u64()..held.range.end.as_u64();
-            let others = information.held.iter().filter(|other| other.holder != held.holder);
-            let overlaps = |other: Range<u64>| other.start < range.end && range.start < other.end;
-            // A page that another holder shares stays reserved with it.
-            if !others.map(|other| other.range.start.as_u64()..other.range.end.as_u64()).any(overlaps) {
-                frames::give_back(range);
-            }
-        }
-    }
 }
