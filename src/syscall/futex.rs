@@ -48,6 +48,7 @@ pub fn futex(
         }
         WAKE => futexes::wake(address, private, value, futexes::ALL_BITS),
         WAKE_BITSET => futexes::wake(address, private, value, third_value),
+        REQUEUE | CMP_REQUEUE if (value as i32) < 0 || (second_count as i32) < 0 => Err(Errno::EINVAL),
         REQUEUE => futexes::requeue(address, second, private, value, second_count, None),
         CMP_REQUEUE => futexes::requeue(address, second, private, value, second_count, Some(third_value)),
         WAKE_OP => futexes::wake_operation(address, second, private, [value, second_count], third_value),

@@ -113,7 +113,11 @@ pub fn requeue(
         return Err(Errno::EAGAIN);
     }
     let woken = from_key.queue().wake_matching(from_key.word(), ALL_BITS, wake_count);
-    let moved = from_key.queue().move_matching(from_key.word(), to_key.queue(), to_key.word(), move_count);
+    // To itself, whoever is moved would be found again.
+    let moved = match from_key.word() == to_key.word() && core::ptr::eq(from_key.queue(), to_key.queue()) {
+        true => from_key.queue().count_matching(from_key.word(), move_count),
+        false => from_key.queue().move_matching(from_key.word(), to_key.queue(), to_key.word(), move_count),
+    };
     Ok(woken.saturating_add(if expected.is_some() { moved } else { 0 }))
 }
 

@@ -140,8 +140,22 @@ impl WaitQueue {
         woken
     }
 
+    /// How many have this key; counts up to `limit`.
+    pub fn count_matching(&self, key: u64, limit: u32) -> u32 {
+        let waiters = self.waiters.lock();
+        let (mut count, mut node) = (0, waiters.first);
+        while !node.is_null() && count < limit {
+            // SAFETY: nodes in the list are alive, and touched under the lock.
+            unsafe {
+                count += u32::from((*node).key == key);
+                node = (*node).next;
+            }
+        }
+        count
+    }
+
     /// Moves up to `count` of those with this key into another queue, under another key; says how many. Both queues live
-    /// for ever.
+    /// for ever. In the same queue the key must be another one.
     pub fn move_matching(&'static self, key: u64, to: &'static WaitQueue, new_key: u64, count: u32) -> u32 {
         let mut moved = 0;
         while moved < count {
