@@ -11,6 +11,7 @@ use super::deadlines::{Deadlines, HasDeadline, Position};
 use super::kernel_thread;
 use super::limits::{INFINITY, Limit, Resource};
 use super::process::Process;
+use super::scheduler;
 use super::signal::{self, Info, Signal};
 use super::thread::{Thread, Work};
 use super::wait_queue::{Limits, WaitQueue};
@@ -20,6 +21,9 @@ use crate::lock::{IrqLock, Lock, Rank};
 use alloc::sync::Arc;
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
+/// No timer of the clock comes more often, whatever was asked for: else the thread that sends the signals could be kept
+/// busy for ever.
+const SHORTEST_INTERVAL_NS: u64 = 1_000_000;
 const NO_LIMIT: Limit = Limit { soft: INFINITY, hard: INFINITY };
 
 /// What setitimer sets, in ns.
@@ -183,13 +187,13 @@ fn send(process: &Process, signal: Signal) {
 
 extern "C" fn send_alarms(_: usize) {
     loop {
+        // One moment for all that are due: each comes once in a round, and then others have their turn.
         let now_ns = clock::now_ns();
-        let due = DUE.lock().pop_due(now_ns);
-        if let Some(process) = due {
+        while let Some(process) = next_due(now_ns) {
             set_next(&process, now_ns);
             send(&process, Signal::ALRM);
-            continue;
         }
+        scheduler::yield_now();
         let earliest = DUE.lock().earliest();
         let limits = Limits { deadline_ns: earliest, ..Limits::NONE };
         // Ends by the clock, or by a change; either way it looks again.
@@ -197,10 +201,15 @@ extern "C" fn send_alarms(_: usize) {
     }
 }
 
+fn next_due(now_ns: u64) -> Option<Arc<Process>> {
+    DUE.lock().pop_due(now_ns)
+}
+
 fn set_next(process: &Arc<Process>, now_ns: u64) {
     let next_ns = {
         let mut real = process.timers.real.lock();
-        real.due_ns = if real.interval_ns == 0 { 0 } else { now_ns.saturating_add(real.interval_ns) };
+        let interval_ns = real.interval_ns.max(SHORTEST_INTERVAL_NS);
+        real.due_ns = if real.interval_ns == 0 { 0 } else { now_ns.saturating_add(interval_ns) };
         real.due_ns
     };
     if next_ns != 0 {
