@@ -18,6 +18,9 @@ pub const PAGE: u64 = PAGE_SIZE as u64;
 /// Linux's vm.max_map_count.
 pub const MAX_AREAS: usize = 65_530;
 
+/// More neighbours than this are joined in one pass over the whole list.
+const JOINED_ONE_BY_ONE: usize = 16;
+
 /// What must stay free below a stack that may grow: a fault just under it is an overflow, not a neighbour's page.
 pub const STACK_GUARD_GAP: u64 = 256 * PAGE;
 
@@ -355,6 +358,10 @@ impl Areas {
 
     /// Joins areas with their successors, for the areas of these indices, where they continue each other.
     pub fn join(&mut self, indices: Range<usize>) {
+        // One by one, each that goes moves all that follow in the list.
+        if indices.len() > JOINED_ONE_BY_ONE {
+            return self.join_all();
+        }
         let mut index = indices.end.min(self.falling.len());
         while index > indices.start {
             index -= 1;
@@ -367,6 +374,18 @@ impl Areas {
                 }
             }
         }
+    }
+
+    /// The same for the whole list, in one pass.
+    fn join_all(&mut self) {
+        self.falling.dedup_by(|lower, upper| {
+            let joins = lower.is_continued_by(upper);
+            if joins {
+                core::mem::swap(lower, upper);
+                upper.end = lower.end;
+            }
+            joins
+        });
     }
 
     /// The highest place below `top` and not below `bottom` for `length` bytes.
@@ -439,6 +458,27 @@ mod tests {
             areas.insert(Area { start: start * PAGE, end: end * PAGE, mapping }).unwrap();
         }
         assert_eq!(ranges(&areas)[2..], [(60, 64), (64, 66)]);
+    }
+
+    #[test]
+    fn do_many_neighbours_join_in_one_pass_as_they_do_one_by_one() {
+        let (object, protection): (Arc<dyn PageSource>, _) = (Arc::new(Nothing), Protection::READ);
+        let mut areas = Areas::new();
+        // Two pages of an object, then two without one, and so on; all with a cut in the middle.
+        for pair in 1..=JOINED_ONE_BY_ONE as u64 {
+            for page in [2 * pair, 2 * pair + 1] {
+                let mapping = match pair % 2 {
+                    0 => Mapping::anonymous(protection),
+                    _ => Mapping::private(protection, object.clone(), page * PAGE),
+                };
+                areas.put(areas.len(), Area { start: page * PAGE, end: (page + 1) * PAGE, mapping });
+            }
+        }
+        areas.join(0..areas.len());
+        let pairs: Vec<_> = (1..=JOINED_ONE_BY_ONE as u64).map(|pair| (2 * pair, 2 * pair + 2)).collect();
+        assert_eq!(ranges(&areas), pairs);
+        let page = |at: u64| areas.find(at * PAGE).unwrap().page_in_object(at * PAGE).unwrap().1;
+        assert_eq!([page(6), page(7)], [6, 7]);
     }
 
     #[test]
