@@ -200,9 +200,6 @@ pub struct PageTable {
 }
 
 impl PageTable {
-    /// What one level-1 table covers.
-    pub const LEAF_TABLE_SPAN: u64 = Level::TWO.span();
-
     /// An empty user half under the kernel's own half.
     pub fn new() -> Result<Self, Errno> {
         if let Some(root) = frames::take_kept(Kept::Root)? {
@@ -292,6 +289,18 @@ impl PageTable {
                 Err(span) => address = end_of_span(address, span),
             }
         }
+    }
+
+    /// The first piece of the range that one existing level-1 table covers.
+    pub fn next_piece(&self, range: Range<u64>) -> Option<Range<u64>> {
+        let mut address = range.start;
+        while address < range.end {
+            match self.leaf_table(address) {
+                Ok(_) => return Some(address..end_of_span(address, Level::TWO.span()).min(range.end)),
+                Err(span) => address = end_of_span(address, span),
+            }
+        }
+        None
     }
 
     /// Calls `visit` for each entry in the range that isn't empty.

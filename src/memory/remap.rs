@@ -97,7 +97,7 @@ impl AddressSpace {
         self.check_limits(new_length.saturating_sub(old_length) / PAGE, &mapping, 0)?;
         self.areas.reserve(3)?;
         let new_range = target..target + old_length;
-        if let Err(error) = prepare_tables(&mut self.table, new_range.clone()) {
+        if let Err(error) = prepare_tables(&mut self.table, &old, target) {
             let index = self.areas.index_at(target);
             let ceiling = self.areas.start_of(index).unwrap_or(USER_END + PAGE);
             self.table.free_tables(new_range, self.areas.end_before(index), ceiling);
@@ -126,10 +126,14 @@ impl AddressSpace {
 }
 
 /// Makes the tables that the pages' new places need.
-fn prepare_tables(table: &mut PageTable, range: Range<u64>) -> Result<(), Errno> {
-    let first = range.start & !(PageTable::LEAF_TABLE_SPAN - 1);
-    for address in (first..range.end).step_by(PageTable::LEAF_TABLE_SPAN as usize) {
-        table.slot_or_create(address)?;
+fn prepare_tables(table: &mut PageTable, old: &Range<u64>, target: u64) -> Result<(), Errno> {
+    let mut next = old.start;
+    while let Some(piece) = table.next_piece(next..old.end) {
+        // The new places of what one table holds may lie in two.
+        for address in [piece.start, piece.end - PAGE] {
+            table.slot_or_create(target + (address - old.start))?;
+        }
+        next = piece.end;
     }
     Ok(())
 }
