@@ -6,6 +6,7 @@
 use super::inode::Inode;
 use super::pages::Pages;
 use super::transfer::{Sink, Source, put_page, take_page};
+use super::waiting::yield_point;
 use crate::PAGE_SIZE;
 use crate::errno::Errno;
 use crate::fault_injection::{Point, should_fail};
@@ -84,6 +85,9 @@ impl Content {
             }
             index += 1;
             offset = 0;
+            if done < wanted && yield_point() {
+                break;
+            }
         }
         Ok(done)
     }
@@ -98,7 +102,7 @@ impl Content {
             match self.write_page(inode, at / PAGE_SIZE as u64, offset, count, source) {
                 Ok(taken) => {
                     done += taken;
-                    if taken < count {
+                    if taken < count || source.remaining() > 0 && yield_point() {
                         break;
                     }
                 }
@@ -232,6 +236,9 @@ impl Content {
     pub fn allocate(&self, inode: &Inode, start: u64, end: u64, keep_size: bool) -> Result<(), Errno> {
         for index in start / PAGE_SIZE as u64..end.div_ceil(PAGE_SIZE as u64) {
             self.page(inode, index)?;
+            if yield_point() {
+                return Err(Errno::EINTR);
+            }
         }
         let _state = self.state.lock();
         if !keep_size && end > inode.size() {

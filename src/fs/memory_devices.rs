@@ -3,6 +3,7 @@
 use super::device::{self, Device, DeviceNumber, Request};
 use super::inode::{Inode, S_IFCHR};
 use super::transfer::{Sink, Source};
+use super::waiting::yield_point;
 use crate::errno::Errno;
 use crate::{PAGE_SIZE, random};
 
@@ -94,6 +95,9 @@ impl Device for Random {
                 Err(_) => break,
             }
             random::stir(u64::from_le_bytes(bytes));
+            if yield_point() {
+                break;
+            }
         }
         Ok(done)
     }
@@ -114,7 +118,7 @@ fn fill(
         match put_piece(wanted, sink) {
             Ok(count) => {
                 done += count;
-                if count < wanted {
+                if count < wanted || yield_point() {
                     return Ok(done);
                 }
             }

@@ -4,9 +4,9 @@ use crate::errno::Errno;
 use bitflags::bitflags;
 
 #[cfg(not(target_os = "none"))]
-pub use host::{PollTable, WaitQueue};
+pub use host::{PollTable, WaitQueue, yield_point};
 #[cfg(target_os = "none")]
-pub use {crate::task::wait_queue::WaitQueue, machine::PollTable};
+pub use {crate::task::wait_queue::WaitQueue, crate::task::yield_point::yield_point, machine::PollTable};
 
 bitflags! {
     /// What a file is ready for, with `poll(2)`'s values.
@@ -88,6 +88,10 @@ mod machine {
 mod host {
     use crate::errno::Errno;
     use core::marker::PhantomData;
+
+    pub fn yield_point() -> bool {
+        false
+    }
 
     #[derive(Default)]
     pub struct WaitQueue;

@@ -9,6 +9,7 @@ use crate::fs::open_flags::OpenFlags;
 use crate::fs::transfer::{SliceSink, SliceSource};
 use crate::memory::user_access::{self, UserAddress};
 use crate::task::Thread;
+use crate::task::yield_point::yield_point;
 
 /// How much is moved at a time, through the kernel's stack.
 const PIECE_BYTES: usize = 1024;
@@ -97,7 +98,7 @@ fn copy(thread: &Thread, mut from: End<'_>, mut to: End<'_>, count: usize) -> Re
         from.advance(position, written);
         to.position = to.position.map(|position| position.saturating_add(written as u64));
         done += written;
-        if written < read {
+        if written < read || yield_point() {
             break;
         }
     }

@@ -13,6 +13,7 @@ use crate::memory::user_access::{self, UserAddress};
 use crate::memory::{AddressSpace, AreaFlags, Mapping, PageSource, Placement, Protection};
 use crate::task::Thread;
 use crate::task::limits::Resource;
+use crate::task::yield_point::yield_point;
 use alloc::sync::Arc;
 use bitflags::bitflags;
 use core::ops::Range;
@@ -89,14 +90,24 @@ pub fn mmap(
         0 => Placement::Anywhere,
         hint => Placement::Hint(hint),
     };
-    with_space(thread, |space| {
-        let start = space.map(placement, length, mapping)?;
-        if flags.contains(MapFlags::POPULATE) {
-            // As on Linux: what can't be made present now will be when it is touched.
-            let _ = space.populate(start..start.saturating_add(length));
+    let start = with_space(thread, |space| space.map(placement, length, mapping))?;
+    if flags.contains(MapFlags::POPULATE) {
+        populate(thread, start..start.saturating_add(length));
+    }
+    Ok(start)
+}
+
+/// Makes a mapping's pages present, some at a time. As on Linux: those that can't be made so now will be when they are
+/// touched.
+fn populate(thread: &Thread, range: Range<u64>) {
+    const PIECE_BYTES: u64 = 128 * PAGE;
+    for start in range.clone().step_by(PIECE_BYTES as usize) {
+        let piece = start..start.saturating_add(PIECE_BYTES).min(range.end);
+        let populated = with_space(thread, |space| space.populate(piece).map_err(|_| Errno::ENOMEM));
+        if populated.is_err() || yield_point() {
+            return;
         }
-        Ok(start)
-    })
+    }
 }
 
 fn shared_memory(length: u64) -> Result<Arc<SharedObject>, Errno> {
@@ -252,6 +263,9 @@ pub fn mincore(thread: &Thread, address: u64, length: u64, result: UserAddress) 
     for (index, page) in range.step_by(PAGE_SIZE).enumerate() {
         let resident = with_space(thread, |space| space.is_resident(page).ok_or(Errno::ENOMEM))?;
         user_access::write_value(result.offset(index as u64), &u8::from(resident))?;
+        if yield_point() {
+            return Err(Errno::EAGAIN);
+        }
     }
     Ok(())
 }

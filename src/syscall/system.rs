@@ -9,6 +9,7 @@ use crate::memory::frames;
 use crate::memory::user_access::{self, UserAddress};
 use crate::random;
 use crate::task::process::{self, Process};
+use crate::task::yield_point::yield_point;
 use crate::task::{Thread, scheduler};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
@@ -155,7 +156,12 @@ pub fn getrandom(_: &Thread, buffer: UserAddress, length: usize, flags: u32) -> 
         let part = block.get_mut(..count).unwrap_or_default();
         random::fill(part);
         match user_access::copy_out_partial(buffer.offset(done as u64), part) {
-            Ok(copied) if copied == count => done = done.saturating_add(count),
+            Ok(copied) if copied == count => {
+                done = done.saturating_add(count);
+                if yield_point() {
+                    break;
+                }
+            }
             Ok(copied) if done.saturating_add(copied) > 0 => return Ok(done.saturating_add(copied)),
             Err(_) if done > 0 => return Ok(done),
             _ => return Err(Errno::EFAULT),

@@ -4,6 +4,7 @@
 //! - [`scheduler`], [`ready_queue`]: whose turn it is. [`switch`]: the hand-over (core story 4).
 //! - [`wait_queue`], [`timers`], [`deadlines`], [`futex`]: waiting.
 //! - [`fork`], [`exit`]: how they come and go. [`signal`]: what interrupts them. [`user_return`]: the way out.
+//!   [`yield_point`]: the stops on a long way.
 
 pub mod credentials;
 pub mod deadlines;
@@ -31,7 +32,8 @@ on_the_machine!(
     timers,
     user_exception,
     user_return,
-    wait_queue
+    wait_queue,
+    yield_point
 );
 
 #[cfg(target_os = "none")]

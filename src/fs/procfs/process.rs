@@ -4,6 +4,7 @@ use super::super::generated::{Generated, Listed, Text};
 use super::super::inode::{Attributes, Body, Inode, S_IFDIR, S_IFLNK, S_IFREG};
 use super::super::mount::{self, Location, Place};
 use super::super::tree;
+use super::super::waiting::yield_point;
 use super::super::walk::PATH_MAX;
 use super::{PROCESS_SHIFT, descriptors, file_system, list_numbers, number_of, status};
 use crate::errno::Errno;
@@ -356,7 +357,13 @@ fn maps(subject: &Subject, text: &mut Text) -> Result<(), Errno> {
         Ok(space.heap())
     });
     let Some(heap) = heap.transpose()? else { return Ok(()) };
-    areas.iter().try_for_each(|area| status::write_area(text, area, &heap))
+    for area in &areas {
+        status::write_area(text, area, &heap)?;
+        if yield_point() {
+            return Err(Errno::EINTR);
+        }
+    }
+    Ok(())
 }
 
 fn mounts(subject: &Subject, text: &mut Text) -> Result<(), Errno> {

@@ -274,7 +274,10 @@ fn prepare() {
     let null =
         [c"/dev/null", c"/null"].into_iter().map(|path| open(path, libc::O_RDWR)).find(|file| *file >= 0).unwrap_or(-1);
     for descriptor in 0..3 {
-        sys!(dup2(null, descriptor));
+        // An earlier victim may have removed the device: what is printed must not be a victim's doing.
+        if sys!(dup2(null, descriptor)) < 0 {
+            close(descriptor);
+        }
     }
     for (what, value) in [
         (libc::RLIMIT_AS, 1_u64 << 30),

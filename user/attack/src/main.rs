@@ -16,14 +16,19 @@
 mod bombs;
 mod exhaustion;
 mod fuzz;
+mod hangs;
 mod numbers;
 mod pointers;
 mod races;
 
 use conformance::harness::Family;
 
-const FAMILIES: &[Family] =
-    &[("pointers", pointers::CASES), ("exhaustion", exhaustion::CASES), ("races", races::CASES)];
+const FAMILIES: &[Family] = &[
+    ("pointers", pointers::CASES),
+    ("exhaustion", exhaustion::CASES),
+    ("races", races::CASES),
+    ("hangs", hangs::CASES),
+];
 
 fn main() {
     let words: Vec<String> = std::env::args_os().skip(1).map(|text| text.to_string_lossy().into_owned()).collect();
