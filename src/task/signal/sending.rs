@@ -1,6 +1,6 @@
 //! Sending a signal: noting it, and waking who is to take it.
 
-use super::action::ActionFlags;
+use super::action::{ActionFlags, Disposition};
 use super::info::{Info, Origin, code};
 use super::numbers::{DefaultAction, Signal, SignalSet};
 use super::stop;
@@ -23,7 +23,19 @@ pub fn wakes(thread: &Thread) -> bool {
 
 /// Whether the thread is to end, and so must not go on waiting for anything.
 pub fn ends(thread: &Thread) -> bool {
-    thread.work().contains(Work::END) || thread.pending_signals().contains(Signal::KILL)
+    thread.work().contains(Work::END) || thread.work().contains(Work::SIGNAL) && is_to_take_a_deadly_one(thread)
+}
+
+fn is_to_take_a_deadly_one(thread: &Thread) -> bool {
+    let mut left = deliverable(thread);
+    while let Some(signal) = left.first() {
+        let action = thread.process.signals.with(|actions| actions.disposition(signal));
+        if matches!(action, Disposition::Default(DefaultAction::Terminate | DefaultAction::Core)) {
+            return true;
+        }
+        left = left.without(signal);
+    }
+    false
 }
 
 /// Pending and not blocked.
@@ -154,10 +166,8 @@ fn prepare(process: &Process, signal: Signal, thread: Option<&Thread>) -> bool {
     };
     // Init gets only what it has asked for: nobody can kill it.
     let action = process.signals.with(|actions| actions.disposition(signal));
-    let deadly = matches!(
-        action,
-        super::Disposition::Default(DefaultAction::Terminate | DefaultAction::Core | DefaultAction::Stop)
-    );
+    let deadly =
+        matches!(action, Disposition::Default(DefaultAction::Terminate | DefaultAction::Core | DefaultAction::Stop));
     let ignored = process.signals.with(|actions| actions.ignores(signal)) || process.pid == INIT_PID && deadly;
     !ignored || kept
 }
