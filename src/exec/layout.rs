@@ -13,6 +13,8 @@ pub const USER_END: u64 = 0x7fff_ffff_f000;
 pub const USER_START: u64 = 0x1_0000;
 /// Where position-independent images begin when addresses aren't random: two thirds up.
 pub const PIE_BASE: u64 = 0x5555_5555_4000;
+/// Where the heap of a position-independent program without an interpreter begins: Linux rounds two thirds up.
+pub const LONE_HEAP_BASE: u64 = PIE_BASE + PAGE;
 /// The gap that is kept below a stack that may grow.
 pub const STACK_GUARD_GAP: u64 = 256 * PAGE;
 

@@ -6,7 +6,7 @@
 //! with Linux's MAP_FIXED.
 
 use super::elf_file::{CheckedElf, Kind, Load};
-use super::layout::{Layout, USER_END, USER_START, page_down, page_up};
+use super::layout::{LONE_HEAP_BASE, Layout, USER_END, USER_START, page_down, page_up};
 use super::{Protection, elf_file::TlsTemplate};
 use crate::PAGE_SIZE;
 use crate::errno::Errno;
@@ -81,8 +81,12 @@ pub struct Plan {
 
 impl Plan {
     pub fn new(program: &CheckedElf, interpreter: Option<&CheckedElf>, layout: Layout) -> Result<Self, Errno> {
+        // What is relocatable and asks for no interpreter may be one itself, started by name: it makes room for the program
+        // that it will load, and its heap, which would soon run into the stack there, goes where that program isn't either.
+        let stands_alone = program.kind == Kind::Relocatable && interpreter.is_none();
         let bias = match program.kind {
             Kind::Fixed => 0,
+            Kind::Relocatable if stands_alone => bias_for_end(program, layout.mmap_base)?,
             Kind::Relocatable => bias_for_start(program, layout.pie_base)?,
         };
         let program = ImagePlan::new(program, bias, &layout)?;
@@ -90,7 +94,8 @@ impl Plan {
             Some(interpreter) => Some(place_interpreter(interpreter, &program, &layout)?),
             None => None,
         };
-        let heap_start = page_up(program.extent.end).saturating_add(layout.heap_offset);
+        let heap_base = if stands_alone { LONE_HEAP_BASE } else { page_up(program.extent.end) };
+        let heap_start = heap_base.saturating_add(layout.heap_offset);
         if heap_start > USER_END {
             return Err(Errno::ENOMEM);
         }

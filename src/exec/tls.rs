@@ -3,8 +3,8 @@
 //!
 //! Which program has a libc can't be seen from its file, so that every program with PT_TLS and without an interpreter
 //! gets a block. A libc that is linked in makes its own and sets FS to it by arch_prctl; the block was only a few bytes on
-//! its stack. A block of more than a page isn't put on the stack but has pages of its own below the mmap area's top,
-//! which cost nothing until they are used.
+//! its stack. A block of more than a page isn't put on the stack but has pages of its own at the top of the mmap area,
+//! or below the program if that is there, which cost nothing until they are used.
 //!
 //! ```text
 //! start                    thread pointer (FS base; a multiple of the alignment)
@@ -13,7 +13,7 @@
 //! ```
 
 use super::elf_file::TlsTemplate;
-use super::layout::{USER_START, page_down, page_up};
+use super::layout::{USER_START, page_down};
 use super::plan::Plan;
 use super::stack::Writer;
 use super::{ExecutableFile, ImageMemory, Protection};
@@ -43,12 +43,21 @@ impl TlsBlock {
         if stack_position.saturating_sub(on_stack.start) <= LARGEST_ON_STACK {
             return Ok(on_stack);
         }
-        let mut block = Self::below(template, plan.layout.mmap_base)?;
-        let pages = page_down(block.start)..page_up(plan.layout.mmap_base);
-        if pages.start < USER_START || plan.program.overlaps(&pages) {
+        let in_mmap_area = Self::with_pages_below(template, plan.layout.mmap_base)?;
+        let free = |block: &Self| block.pages.as_ref().is_some_and(|pages| !plan.program.overlaps(pages));
+        if free(&in_mmap_area) {
+            return Ok(in_mmap_area);
+        }
+        Self::with_pages_below(template, plan.program.extent.start)
+    }
+
+    /// A block whose pages end at `top`, which is a page's start.
+    fn with_pages_below(template: &TlsTemplate, top: u64) -> Result<Self, Errno> {
+        let mut block = Self::below(template, top)?;
+        if block.start < USER_START {
             return Err(Errno::ENOMEM);
         }
-        block.pages = Some(pages);
+        block.pages = Some(page_down(block.start)..top);
         Ok(block)
     }
 

@@ -100,14 +100,16 @@ fn errno(number: i32) -> Errno {
 
 #[test]
 fn addresses_without_randomness_are_those_of_linux() {
-    let tree = Tree::default().with("/d", ElfMaker::relocatable(&exit_with(0)).bytes());
-    let request = Request { random: randomness(false), ..request("/d") };
-    let image = execute_as(&tree, &request, &KernelArguments { arguments: &[], environment: &[] }).unwrap();
-    let process = image.process;
-    assert_eq!(process.entry_point, 0x5555_5555_4000 + crate::exec::elf_maker::CODE as u64);
-    assert_eq!((process.heap_start, process.heap_end), (0x5555_5555_5000, 0x5555_5555_5000));
-    assert_eq!(process.text_start..process.text_end, 0x5555_5555_4000..0x5555_5555_5000);
-    assert_eq!(image.memory.stack.end, 0x7fff_ffff_f000);
+    let alone = ElfMaker::relocatable(&exit_with(0));
+    let tree = Tree::default().with("/p", alone.clone().with_interpreter(b"/ld\0").bytes()).with("/ld", alone.bytes());
+    for (path, start) in [("/p", 0x5555_5555_4000), ("/ld", 0x7fff_f7ff_e000)] {
+        let request = Request { random: randomness(false), ..request(path) };
+        let image = execute_as(&tree, &request, &KernelArguments { arguments: &[], environment: &[] }).unwrap();
+        let process = image.process;
+        assert_eq!(process.text_start..process.text_end, start..start + 0x1000);
+        assert_eq!((process.heap_start, process.heap_end), (0x5555_5555_5000, 0x5555_5555_5000));
+        assert_eq!(image.memory.stack.end, 0x7fff_ffff_f000);
+    }
 }
 
 #[test]
