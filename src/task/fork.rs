@@ -177,6 +177,7 @@ fn new_process(parent: &Thread, flags: CloneFlags, pid: u32) -> Result<Arc<Proce
     };
     let process = Process::new(pid, parts)?;
     process.personality.store(from.personality.load(Relaxed), Relaxed);
+    process.is_dumpable.store(from.is_dumpable.load(Relaxed), Relaxed);
     process.no_new_privileges.store(from.no_new_privileges.load(Relaxed), Relaxed);
     process.borrows_address_space.store(flags.contains(CloneFlags::VFORK), Relaxed);
     Ok(process)
