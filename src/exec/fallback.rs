@@ -12,8 +12,9 @@ pub static IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/fallback_ini
 /// Its argv[0], and its name in messages.
 pub const NAME: &str = "fallback-init";
 
-/// Where inits are looked for when the command line names none: Linux's list.
-pub const INIT_PATHS: [&str; 4] = ["/sbin/init", "/etc/init", "/bin/init", "/bin/sh"];
+/// Where inits are looked for when the command line names none: where a system's is, where an initramfs's is, and last any
+/// shell.
+pub const INIT_PATHS: [&str; 4] = ["/sbin/init", "/init", "/bin/init", "/bin/sh"];
 
 /// Why there is no other init. As text, it goes to the log and to the fallback's arguments.
 #[derive(Clone, Copy)]
