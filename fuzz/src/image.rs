@@ -1,7 +1,7 @@
 //! A file and an address space for the ELF target. The address space keeps no contents but checks what it is told.
 
 use keel::errno::Errno;
-use keel::exec::{ExecutableFile, ImageMemory, LoadedProcess, Programs, Protection};
+use keel::exec::{ExecutableFile, FileRights, ImageMemory, LoadedProcess, Programs, Protection};
 use keel::task::credentials::Credentials;
 use std::ops::Range;
 use std::sync::Arc;
@@ -34,8 +34,8 @@ impl Programs for OneFile {
         Ok(self.clone())
     }
 
-    fn credentials(&self, _: &Self) -> Result<Arc<Credentials>, Errno> {
-        Ok(Arc::new(Credentials::root()))
+    fn rights(&self, _: &Self) -> Result<FileRights, Errno> {
+        Ok(FileRights { credentials: Arc::new(Credentials::root()), sets_ids: false, may_be_read: true })
     }
 }
 

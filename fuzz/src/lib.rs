@@ -12,8 +12,11 @@ mod image;
 
 use image::{Image, OneFile};
 use keel::boot::command_line::CommandLine;
-use keel::exec::{KernelArguments, Machine, Prepared, Randomness, Request, prepare};
+use keel::exec::{Caller, KernelArguments, Machine, Prepared, Randomness, Request, prepare};
 use keel::fs::initrd_tar::{Kind, entries};
+use keel::task::credentials::Credentials;
+
+static CALLER: Credentials = Credentials::root();
 
 /// Loads `data` as a program, with `data` as its interpreter too.
 pub fn elf(data: &[u8]) {
@@ -24,11 +27,11 @@ pub fn elf(data: &[u8]) {
             filename: b"/bin/fuzz",
             filename_vanishes: false,
             random: Randomness { randomise, stack: value, mmap: value, image: value, heap: value, seed: [0; 16] },
-            stack_limit: 8 << 20,
+            caller: Caller { credentials: &CALLER, personality: 0, stack_limit: 8 << 20 },
             machine: Machine::default(),
         };
         let arguments = KernelArguments { arguments: &[b"fuzz", b"argument"], environment: &[b"A=B"] };
-        let Ok(prepared) = prepare(file.clone(), &request, &file, &arguments, || Ok(Image::default())) else {
+        let Ok(prepared) = prepare(file.clone(), &request, &file, &arguments, |_| Ok(Image::default())) else {
             continue;
         };
         check(&prepared);

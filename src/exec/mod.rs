@@ -4,8 +4,9 @@
 //! 2. `layout`: random numbers become addresses for the stack, the mmap area, a position-independent image and the heap.
 //! 3. `plan`: a checked program and its interpreter get their places in memory.
 //! 4. `arguments`, `stack`: argv, envp and the auxiliary vector become the first stack.
-//! 5. `prepare` leads through all of them, `#!` included, and gives a [`LoadedProcess`]: nothing that follows can fail.
-//! 6. `load`, `user_arguments`, `program_file`: the traits for the kernel's address spaces, callers and files.
+//! 5. `identity`: what the process is allowed, and what set-ID bits take from it.
+//! 6. `prepare` leads through all of them, `#!` included, and gives a [`LoadedProcess`]: nothing that follows can fail.
+//! 7. `load`, `user_arguments`, `program_file`: the traits for the kernel's address spaces, callers and files.
 //!
 //! All of it is plain Rust over small traits ([`ExecutableFile`], [`Programs`], [`Arguments`], [`ImageMemory`]) and runs on
 //! the host in tests and under fuzzing. Every number that comes from a file or a program is added and multiplied with its
@@ -29,6 +30,7 @@ pub mod elf_file;
 #[cfg(any(test, feature = "kernel-tests"))]
 pub mod elf_maker;
 pub mod fallback;
+pub mod identity;
 pub mod layout;
 pub mod load;
 pub mod plan;
@@ -45,6 +47,7 @@ use crate::errno::Errno;
 pub use arguments::{Arguments, KernelArguments, List};
 use core::ops::Range;
 pub use elf_file::CheckedElf;
+pub use identity::{Caller, FileRights, Identity};
 pub use layout::Randomness;
 pub use plan::Plan;
 pub use prepare::{LoadedProcess, Prepared, Programs, Request, prepare};

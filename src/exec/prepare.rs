@@ -6,13 +6,12 @@
 
 use super::arguments::{Arguments, Measured};
 use super::elf_file::CheckedElf;
+use super::identity::{Caller, FileRights, Identity};
 use super::layout::{Layout, Randomness};
 use super::plan::{ImagePlan, Plan, Segment};
 use super::stack::{AuxiliaryVector, StackPlan};
 use super::{ExecutableFile, ImageMemory, Machine, read_head, script};
 use crate::errno::Errno;
-use crate::task::credentials::Credentials;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 use x86_64::structures::paging::PhysFrame;
@@ -25,8 +24,8 @@ pub trait Programs {
     type File: ExecutableFile;
     /// Opens a file to be executed: a regular one, with execute permission, not on a noexec mount, not open for writing.
     fn open(&self, path: &[u8]) -> Result<Self::File, Errno>;
-    /// Who a process is once it runs this file: its setuid and setgid bits are looked at here.
-    fn credentials(&self, file: &Self::File) -> Result<Arc<Credentials>, Errno>;
+    /// What the file says of a process that runs it: its setuid and setgid bits are looked at here.
+    fn rights(&self, file: &Self::File) -> Result<FileRights, Errno>;
 }
 
 /// What execve is asked for, besides the file and the strings.
@@ -37,8 +36,7 @@ pub struct Request<'a> {
     /// A script's interpreter couldn't open `filename`, since it names a descriptor that will be closed.
     pub filename_vanishes: bool,
     pub random: Randomness,
-    /// RLIMIT_STACK of the caller.
-    pub stack_limit: u64,
+    pub caller: Caller<'a>,
     pub machine: Machine,
 }
 
@@ -68,7 +66,7 @@ pub struct LoadedProcess {
 pub struct Prepared<F, M> {
     /// The ELF file (of a script: its interpreter): /proc/PID/exe.
     pub file: F,
-    pub credentials: Arc<Credentials>,
+    pub identity: Identity,
     pub process: LoadedProcess,
     pub memory: M,
 }
@@ -79,9 +77,9 @@ pub fn prepare<P: Programs, M: ImageMemory<File = P::File>>(
     request: &Request,
     programs: &P,
     arguments: &impl Arguments,
-    new_memory: impl FnOnce() -> Result<M, Errno>,
+    new_memory: impl FnOnce(&Identity) -> Result<M, Errno>,
 ) -> Result<Prepared<P::File, M>, Errno> {
-    let mut measured = Measured::new(arguments, request.filename, request.stack_limit)?;
+    let mut measured = Measured::new(arguments, request.filename, request.caller.stack_limit)?;
     let (file, elf) = resolve_scripts(file, request, programs, &mut measured)?;
     let interpreter = match elf.interpreter_path(&file)? {
         None => None,
@@ -91,13 +89,13 @@ pub fn prepare<P: Programs, M: ImageMemory<File = P::File>>(
             Some((file, elf))
         }
     };
-    let credentials = programs.credentials(&file)?;
-    let layout = Layout::new(&request.random, request.stack_limit);
+    let identity = Identity::new(&request.caller, programs.rights(&file)?);
+    let layout = Layout::new(&identity.randomness(&request.random), identity.stack_limit);
     let plan = Plan::new(&elf, interpreter.as_ref().map(|(_, elf)| elf), layout)?;
-    let stack = StackPlan::new(&measured, &plan, request.stack_limit)?;
-    let auxiliary = stack.auxiliary(&plan, &credentials, &request.machine);
+    let stack = StackPlan::new(&measured, &plan, identity.stack_limit)?;
+    let auxiliary = stack.auxiliary(&plan, &identity.credentials, &request.machine);
 
-    let mut memory = new_memory()?;
+    let mut memory = new_memory(&identity)?;
     load_image(&mut memory, &file, &plan.program)?;
     if let (Some((file, _)), Some(image)) = (&interpreter, &plan.interpreter) {
         load_image(&mut memory, file, image)?;
@@ -109,7 +107,7 @@ pub fn prepare<P: Programs, M: ImageMemory<File = P::File>>(
     }
     let process = loaded(plan, &stack, auxiliary, memory.page_table_frame());
     memory.finish(&process);
-    Ok(Prepared { file, credentials, process, memory })
+    Ok(Prepared { file, identity, process, memory })
 }
 
 /// Follows `#!` until there is an ELF file.

@@ -1,9 +1,9 @@
 //! Files as execve opens them: regular, executable by the caller, and not written to as long as they run.
 
 use super::load::MappableFile;
-use super::{ExecutableFile, Programs};
+use super::{ExecutableFile, FileRights, Programs};
 use crate::errno::Errno;
-use crate::fs::inode::{Body, EXECUTE, Inode, S_ISGID, S_ISUID, S_IXGRP};
+use crate::fs::inode::{Body, EXECUTE, Inode, READ, S_ISGID, S_ISUID, S_IXGRP};
 use crate::fs::mount::{Location, MountFlags};
 use crate::fs::transfer::SliceSink;
 use crate::fs::walk::{Last, find};
@@ -82,18 +82,20 @@ impl Programs for ProgramFiles<'_> {
         ProgramFile::new(find(&self.context, None, path, Last::Follow)?, self.credentials)
     }
 
-    fn credentials(&self, file: &ProgramFile) -> Result<Arc<Credentials>, Errno> {
+    fn rights(&self, file: &ProgramFile) -> Result<FileRights, Errno> {
         let (inode, old) = (file.inode(), self.credentials);
         let counts = !self.no_new_privileges && !file.location().mount.flags().contains(MountFlags::NO_SET_ID);
         let mode = if counts { inode.mode() } else { 0 };
         // Without group execution the set-group-ID bit means something else.
         let sets_group = mode & S_ISGID != 0 && mode & S_IXGRP != 0;
-        let user = old.user.set_by_exec((mode & S_ISUID != 0).then(|| inode.user()));
+        let sets_user = mode & S_ISUID != 0;
+        let user = old.user.set_by_exec(sets_user.then(|| inode.user()));
         let group = old.group.set_by_exec(sets_group.then(|| inode.group()));
-        if user == old.user && group == old.group {
-            return Ok(old.clone());
-        }
-        let new = Credentials::new(user, group, old.groups())?;
-        Arc::try_new(new).map_err(|_| Errno::ENOMEM)
+        let credentials = match user == old.user && group == old.group {
+            true => old.clone(),
+            false => Arc::try_new(Credentials::new(user, group, old.groups())?).map_err(|_| Errno::ENOMEM)?,
+        };
+        let may_be_read = inode.check_access(old, READ).is_ok();
+        Ok(FileRights { credentials, sets_ids: sets_user || sets_group, may_be_read })
     }
 }

@@ -201,8 +201,6 @@ impl StackPlan {
     /// The auxiliary vector, in Linux's order.
     pub fn auxiliary(&self, plan: &Plan, credentials: &Credentials, machine: &Machine) -> AuxiliaryVector {
         let (user, group) = (credentials.user, credentials.group);
-        // Who has other rights than its caller is told, so that its libc ignores LD_PRELOAD and the like.
-        let secure = user.effective != user.real || group.effective != group.real;
         let entries = [
             (AuxKey::Minsigstksz, machine.smallest_signal_stack),
             (AuxKey::Hwcap, machine.hwcap),
@@ -218,7 +216,7 @@ impl StackPlan {
             (AuxKey::Euid, u64::from(user.effective)),
             (AuxKey::Gid, u64::from(group.real)),
             (AuxKey::Egid, u64::from(group.effective)),
-            (AuxKey::Secure, u64::from(secure)),
+            (AuxKey::Secure, u64::from(credentials.is_secure())),
             (AuxKey::Random, self.random),
             (AuxKey::Hwcap2, machine.hwcap2),
             (AuxKey::Execfn, self.filename),

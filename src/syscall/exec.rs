@@ -17,18 +17,17 @@ use crate::cpu::gdt;
 use crate::errno::Errno;
 use crate::exec::load::NewImage;
 use crate::exec::program_file::{ProgramFile, ProgramFiles};
-use crate::exec::{self, LoadedProcess, Randomness, Request, UserArguments};
+use crate::exec::{self, Caller, Identity, LoadedProcess, Randomness, Request, UserArguments};
 use crate::fs::walk::{self, Last, PATH_MAX};
-use crate::fs::{Context, FileTable};
+use crate::fs::{Context, FileTable, tree};
 use crate::interrupts::InterruptFrame;
 use crate::lock::{Lock, Rank};
+use crate::memory::Limits;
 use crate::memory::user_access::{self, UserAddress};
 use crate::random;
-use crate::task::credentials::Credentials;
-use crate::task::limits::Resource;
 use crate::task::process::{SharedAddressSpace, tasks};
 use crate::task::signal::{self, Actions, AlternateStack};
-use crate::task::thread::Work;
+use crate::task::thread::{NAME_BYTES, Work};
 use crate::task::wait_queue::Limits as WaitLimits;
 use crate::task::{Thread, exit};
 use crate::trace::{self, Kind};
@@ -38,7 +37,6 @@ use core::sync::atomic::Ordering::Relaxed;
 
 const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
 const AT_EMPTY_PATH: u32 = 0x1000;
-const ADDR_NO_RANDOMIZE: u64 = 0x004_0000;
 /// IF and the bit that is always one: the flags are clean otherwise.
 const FLAGS_OF_A_NEW_PROGRAM: u64 = 0x202;
 
@@ -60,10 +58,13 @@ pub fn execveat(
     environment: UserAddress,
     flags: u32,
 ) -> Result<(), Errno> {
+    let path = user_access::read_string(path, PATH_MAX, Errno::ENAMETOOLONG)?;
+    if path.is_empty() && flags & AT_EMPTY_PATH == 0 {
+        return Err(Errno::ENOENT);
+    }
     if flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 {
         return Err(Errno::EINVAL);
     }
-    let path = user_access::read_string(path, PATH_MAX, Errno::ENAMETOOLONG)?;
     execute(thread, directory, &path, flags, &UserArguments { arguments, environment })
 }
 
@@ -81,18 +82,24 @@ pub fn execute(
     let context = fs_context.with(&credentials);
     let file = open_program(thread, &context, directory, path, flags)?;
     let filename = filename_of(directory, path)?;
+    let limits = process.limits.lock().of_address_space();
     let request = Request {
         filename: &filename,
         filename_vanishes: path.first() != Some(&b'/') && closes_on_exec(thread, directory),
-        random: randomness(process.personality.load(Relaxed)),
-        stack_limit: process.limits.lock().get(Resource::Stack).soft,
+        random: randomness(),
+        caller: Caller {
+            credentials: &credentials,
+            personality: process.personality.load(Relaxed),
+            stack_limit: limits.stack,
+        },
         machine: description_of_machine(),
     };
     let programs =
         ProgramFiles { context, credentials: &credentials, no_new_privileges: process.no_new_privileges.load(Relaxed) };
-    let limits = process.limits.lock().of_address_space();
-    let prepared = exec::prepare(file, &request, &programs, strings, || NewImage::new(limits))?;
-    let replacement = Replacement::new(thread, prepared, &filename)?;
+    let prepared = exec::prepare(file, &request, &programs, strings, |identity| {
+        NewImage::new(Limits { stack: identity.stack_limit, ..limits })
+    })?;
+    let replacement = Replacement::new(thread, prepared, path)?;
     become_only_thread(thread)?;
     replacement.point_of_no_return(thread);
     Ok(())
@@ -103,18 +110,18 @@ struct Replacement {
     image: LoadedProcess,
     address_space: SharedAddressSpace,
     program: Arc<ProgramFile>,
-    credentials: Arc<Credentials>,
+    identity: Identity,
     signal_actions: Arc<Lock<Actions>>,
     /// None: the table isn't shared with another process, so it can be changed as it is.
     files: Option<Arc<Lock<FileTable>>>,
-    name: Vec<u8>,
+    name: [u8; NAME_BYTES],
 }
 
 impl Replacement {
     fn new(
         thread: &Thread,
         prepared: exec::Prepared<ProgramFile, NewImage<ProgramFile>>,
-        filename: &[u8],
+        path: &[u8],
     ) -> Result<Self, Errno> {
         let process = &thread.process;
         let files = process.files()?;
@@ -123,18 +130,14 @@ impl Replacement {
             true => Some(shared(Rank::FileTable, files.lock().try_clone()?)?),
             false => None,
         };
-        let base_name = filename.rsplit(|byte| *byte == b'/').next().unwrap_or(filename);
-        let mut name = Vec::new();
-        name.try_reserve_exact(base_name.len()).map_err(|_| Errno::ENOMEM)?;
-        name.extend_from_slice(base_name);
         Ok(Self {
+            name: name_for(path, &prepared.file),
             image: prepared.process,
             address_space: shared(Rank::AddressSpace, prepared.memory.space)?,
             program: Arc::try_new(prepared.file).map_err(|_| Errno::ENOMEM)?,
-            credentials: prepared.credentials,
+            identity: prepared.identity,
             signal_actions: process.signals.actions_for_new_image()?,
             files,
-            name,
         })
     }
 
@@ -156,15 +159,24 @@ impl Replacement {
         while let Ok(Some(file)) = process.with_files(|files| Ok(files.take_close_on_exec())) {
             file.descriptor_closed(process.pid);
         }
-        process.set_credentials(self.credentials);
+        process.take_identity(self.identity);
         process.signals.replace_actions(self.signal_actions);
         thread.signals.set_alternate_stack(AlternateStack::NONE);
-        if let Some(member) = tasks().family.get_mut(process.pid) {
-            member.has_executed = true;
-        }
+        tasks().family.note_execve(process.pid);
         thread.set_name(&self.name);
         thread.start_image(&first_registers(&self.image), self.image.thread_pointer);
     }
+}
+
+/// The thread's new name: the last part of the path, or, where a descriptor says which program, what that is called.
+fn name_for(path: &[u8], program: &ProgramFile) -> [u8; NAME_BYTES] {
+    let mut name = [0; NAME_BYTES];
+    let mut copy = |from: &[u8]| name.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+    match path.rsplit(|byte| *byte == b'/').next() {
+        Some(last) if !path.is_empty() => copy(last),
+        _ => copy(program.location().dentry.name(&tree::lock())),
+    }
+    name
 }
 
 /// What the program finds: its entry point, its stack, and zero everywhere else (System V ABI §3.4.1).
@@ -258,12 +270,11 @@ fn closes_on_exec(thread: &Thread, directory: Fd) -> bool {
     thread.process.with_files(|files| files.close_on_exec(descriptor)).unwrap_or(false)
 }
 
-fn randomness(personality: u64) -> Randomness {
+fn randomness() -> Randomness {
     let mut seed = [0; 16];
     random::fill(&mut seed);
-    let enabled = crate::boot::information().command_line.randomize_addresses;
     Randomness {
-        randomise: enabled && personality & ADDR_NO_RANDOMIZE == 0,
+        randomise: crate::boot::information().command_line.randomize_addresses,
         stack: random::number(),
         mmap: random::number(),
         image: random::number(),

@@ -127,6 +127,12 @@ impl Credentials {
         self.user.effective == 0
     }
 
+    /// Acts with other rights than those of its real ids, which are its caller's: its libc is told (AT_SECURE), and ignores
+    /// LD_PRELOAD and the like.
+    pub fn is_secure(&self) -> bool {
+        self.user.effective != self.user.real || self.group.effective != self.group.real
+    }
+
     /// May read and write any file.
     #[inline]
     pub fn overrides_permissions(&self) -> bool {

@@ -140,6 +140,15 @@ impl<T> Family<T> {
         any_ended
     }
 
+    /// A process runs another program now: its parent can't set its group any more, and gets SIGCHLD for its end, whatever
+    /// clone was told.
+    pub fn note_execve(&mut self, pid: u32) {
+        if let Some(member) = self.get_mut(pid) {
+            member.has_executed = true;
+            member.exit_signal = SIGCHLD;
+        }
+    }
+
     pub fn has_ended(&self, pid: u32) -> bool {
         self.get(pid).is_none_or(|member| member.ended.is_some())
     }

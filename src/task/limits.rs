@@ -66,6 +66,12 @@ impl Limits {
     pub const fn set(&mut self, resource: Resource, limit: Limit) {
         self.0[resource as usize] = limit;
     }
+
+    /// Enforces no more than this.
+    pub fn lower(&mut self, resource: Resource, soft: u64) {
+        let limit = &mut self.0[resource as usize];
+        limit.soft = limit.soft.min(soft);
+    }
 }
 
 impl Limits {

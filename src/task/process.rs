@@ -4,11 +4,12 @@ use super::alarm::Timers;
 use super::credentials::Credentials;
 use super::family::{Family, Status};
 use super::ids::IdTable;
-use super::limits::Limits;
+use super::limits::{Limits, Resource};
 use super::signal::ProcessSignals;
 use super::thread::Thread;
 use super::wait_queue::WaitQueue;
 use crate::errno::Errno;
+use crate::exec::Identity;
 use crate::exec::program_file::ProgramFile;
 use crate::fs::{FileTable, FsContext};
 use crate::lock::{Guard, Lock, Rank};
@@ -183,6 +184,17 @@ impl Process {
 
     pub fn threads(&self) -> Guard<'_, Vec<Arc<Thread>>> {
         self.threads.lock()
+    }
+
+    /// The last that execve changes in the process itself: whose rights it has, and what goes with them.
+    pub fn take_identity(&self, new: Identity) {
+        if new.has_other_rights {
+            self.parent_death_signal.store(0, Relaxed);
+        }
+        self.is_dumpable.store(new.is_dumpable, Relaxed);
+        self.personality.store(new.personality, Relaxed);
+        self.limits.lock().lower(Resource::Stack, new.stack_limit);
+        self.set_credentials(new.credentials);
     }
 
     /// The thread whose id is the process's, or, once that one has ended, any other.

@@ -169,6 +169,7 @@ impl Thread {
 
     pub fn set_tid(&self, tid: u32) {
         self.tid.store(tid, Relaxed);
+        self.kernel_stack.set_owner(u64::from(tid));
     }
 
     pub fn page_table_frame(&self) -> u64 {

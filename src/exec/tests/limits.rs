@@ -9,7 +9,7 @@ use std::process::Command;
 fn keel(path: &str, tree: &Tree, stack_limit: u64, sizes: &[usize]) -> Result<(), Errno> {
     let strings: Vec<_> = sizes.iter().map(|size| vec![b'x'; *size]).collect();
     let strings: Vec<_> = strings.iter().map(Vec::as_slice).collect();
-    let request = Request { stack_limit, ..request(path) };
+    let request = Request { caller: caller(stack_limit), ..request(path) };
     execute_as(tree, &request, &KernelArguments { arguments: &strings, environment: &[] }).map(|_| ())
 }
 

@@ -9,7 +9,7 @@ use crate::memory::{AreaFlags, Limits, Protection, frames};
 fn load(tree: &Tree, request: &Request) -> Result<Prepared<File, NewImage<File>>, Errno> {
     let file = crate::exec::Programs::open(tree, request.filename)?;
     let arguments = KernelArguments { arguments: &[b"one", b"two"], environment: &[b"A=B"] };
-    prepare(file, request, tree, &arguments, || NewImage::new(Limits::DEFAULT))
+    prepare(file, request, tree, &arguments, |_| NewImage::new(Limits::DEFAULT))
 }
 
 #[test]

@@ -10,8 +10,9 @@ mod stack;
 mod tree;
 
 use super::layout::Randomness;
-use super::{Arguments, KernelArguments, Machine, Prepared, Request, prepare};
+use super::{Arguments, Caller, KernelArguments, Machine, Prepared, Request, prepare};
 use crate::errno::Errno;
+use crate::task::credentials::Credentials;
 use memory::Image;
 use tree::{File, Tree};
 
@@ -20,19 +21,25 @@ fn randomness(randomise: bool) -> Randomness {
     Randomness { randomise, stack: value, mmap: value, image: value, heap: value, seed: *b"0123456789abcdef" }
 }
 
+static ROOT: Credentials = Credentials::root();
+
+fn caller(stack_limit: u64) -> Caller<'static> {
+    Caller { credentials: &ROOT, personality: 0, stack_limit }
+}
+
 fn request(filename: &str) -> Request<'_> {
     Request {
         filename: filename.as_bytes(),
         filename_vanishes: false,
         random: randomness(true),
-        stack_limit: 8 << 20,
+        caller: caller(8 << 20),
         machine: Machine { hwcap: 0x1122_3344, hwcap2: 2, smallest_signal_stack: 0x900 },
     }
 }
 
 fn execute_as(tree: &Tree, request: &Request, arguments: &impl Arguments) -> Result<Prepared<File, Image>, Errno> {
     let file = super::Programs::open(tree, request.filename)?;
-    prepare(file, request, tree, arguments, || Ok(Image::default()))
+    prepare(file, request, tree, arguments, |_| Ok(Image::default()))
 }
 
 fn execute(tree: &Tree, path: &str, arguments: &[&[u8]]) -> Result<Prepared<File, Image>, Errno> {

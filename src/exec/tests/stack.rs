@@ -3,7 +3,7 @@
 use super::*;
 use crate::exec::elf_maker::{ElfMaker, exit_with};
 use crate::exec::stack::AUX_ENTRIES;
-use crate::task::credentials::{Credentials, Ids};
+use crate::task::credentials::Ids;
 
 fn image(argument_count: usize, environment_count: usize) -> Prepared<File, Image> {
     let name = |kind: &str, index| format!("{kind}{index}={}", "v".repeat(index * 37)).into_bytes();

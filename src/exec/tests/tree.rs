@@ -3,7 +3,7 @@
 use crate::PAGE_SIZE;
 use crate::errno::Errno;
 use crate::exec::load::MappableFile;
-use crate::exec::{ExecutableFile, Programs};
+use crate::exec::{ExecutableFile, FileRights, Programs};
 use crate::memory::{PageRef, PageSource};
 use crate::task::credentials::Credentials;
 use std::cell::Cell;
@@ -79,7 +79,7 @@ impl Programs for Tree {
         self.files.get(path).cloned().ok_or(Errno::ENOENT)
     }
 
-    fn credentials(&self, _: &File) -> Result<Arc<Credentials>, Errno> {
-        Ok(self.credentials.clone())
+    fn rights(&self, _: &File) -> Result<FileRights, Errno> {
+        Ok(FileRights { credentials: self.credentials.clone(), sets_ids: false, may_be_read: true })
     }
 }

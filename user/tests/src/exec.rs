@@ -1,4 +1,5 @@
-//! execve: what it refuses and with which errno, what the new image is given, what of the process lasts.
+//! execve: which files it refuses and with which errno, what of the process lasts. Its path and strings as pointers, and how
+//! long they may be: exec_arguments. What else the process becomes: exec_process.
 
 use conformance::elf::Elf;
 use conformance::support::*;
@@ -7,87 +8,21 @@ use std::ffi::{CStr, CString};
 use std::ptr::{null, null_mut};
 
 const PAGE: usize = 4096;
-/// MAX_ARG_STRLEN: one string with its closing zero.
-const STRING_LIMIT: usize = 128 * 1024;
 
-fn make_program(path: &CStr, mode: libc::mode_t) {
+pub fn make_program(path: &CStr, mode: libc::mode_t) {
     make_file(path, &Elf::right().bytes(), mode);
 }
 
-fn make_script(path: &CStr, text: &str) {
+pub fn make_script(path: &CStr, text: &str) {
     make_file(path, text.as_bytes(), 0o755);
 }
 
-fn own(text: &str) -> String {
+pub fn own(text: &str) -> String {
     text.replace("SELF", &own_path().to_string_lossy())
 }
 
-fn text(bytes: impl Into<Vec<u8>>) -> CString {
+pub fn text(bytes: impl Into<Vec<u8>>) -> CString {
     CString::new(bytes).unwrap_or_default()
-}
-
-/// execve with raw pointers, in a child.
-fn raw_exec(
-    path: *const libc::c_char,
-    arguments: *const *const libc::c_char,
-    environment: *const *const libc::c_char,
-) -> String {
-    asked_in_child(|| {
-        sys!(execve(path, arguments, environment));
-        last_errno()
-    })
-}
-
-/// A page that can be read, followed by one that can't. Returns the address of the boundary.
-fn boundary() -> *mut u8 {
-    let start = sys!(mmap(
-        null_mut(),
-        2 * PAGE,
-        libc::PROT_READ | libc::PROT_WRITE,
-        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-        -1,
-        0
-    ));
-    let boundary = start.cast::<u8>().wrapping_add(PAGE);
-    sys!(mprotect(boundary.cast(), PAGE, libc::PROT_NONE));
-    boundary
-}
-
-/// The path in memory that ends at a bad page, its closing zero inside or not.
-fn path_at_boundary(path: &CStr, with_zero: bool) -> *const libc::c_char {
-    let bytes = if with_zero { path.to_bytes_with_nul() } else { path.to_bytes() };
-    let start = boundary().wrapping_sub(bytes.len());
-    // SAFETY: the page before the boundary holds the bytes.
-    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), start, bytes.len()) };
-    start.cast()
-}
-
-/// An argument vector whose closing NULL would lie in a bad page.
-fn arguments_at_boundary(count: usize) -> *const *const libc::c_char {
-    let start: *mut *const libc::c_char = boundary().cast::<*const libc::c_char>().wrapping_sub(count);
-    for index in 0..count {
-        // SAFETY: the page before the boundary holds `count` pointers.
-        unsafe { start.add(index).write(c"x".as_ptr()) };
-    }
-    start
-}
-
-/// How the image ends when one argument has this many bytes, its zero included.
-fn one_argument_of(size: usize) -> String {
-    make_program(c"program", 0o755);
-    let long = text(vec![b'x'; size - 1]);
-    exec_answer(c"./program", &[c"program", &long])
-}
-
-/// How the image ends when its arguments have this many bytes with their pointers, under a stack limit.
-fn arguments_under_stack_limit(stack_kib: u64, count: usize, each: usize) -> String {
-    make_program(c"program", 0o755);
-    let argument = text(vec![b'x'; each - 1]);
-    asked_in_child(|| {
-        let limit = libc::rlimit { rlim_cur: stack_kib * 1024, rlim_max: libc::RLIM_INFINITY };
-        sys!(setrlimit(libc::RLIMIT_STACK, &limit));
-        exec_answer(c"./program", &vec![argument.as_c_str(); count])
-    })
 }
 
 fn chain_of_scripts(length: usize) -> String {
@@ -207,68 +142,6 @@ pub const CASES: &[Case] = &[
         make_program(c"program", 0o001);
         exec_answer(c"./program", &[c"x"])
     }),
-    case!("a_null_path", raw_exec(null(), [c"x".as_ptr(), null()].as_ptr(), null())),
-    case!("a_path_in_kernel_space", raw_exec(0xffff_8000_0000_0000_usize as *const _, null(), null())),
-    case!("a_path_that_ends_at_the_last_good_byte", {
-        make_program(c"program", 0o755);
-        in_child(|| {
-            sys!(execve(path_at_boundary(c"./program", true), [c"x".as_ptr(), null()].as_ptr(), null()));
-            1
-        })
-    }),
-    case!("a_path_without_end_before_a_bad_page", raw_exec(path_at_boundary(c"./program", false), null(), null())),
-    case!("an_argument_vector_that_runs_into_a_bad_page", {
-        make_program(c"program", 0o755);
-        raw_exec(c"./program".as_ptr(), arguments_at_boundary(3), null())
-    }),
-    case!("an_environment_that_runs_into_a_bad_page", {
-        make_program(c"program", 0o755);
-        raw_exec(c"./program".as_ptr(), [c"x".as_ptr(), null()].as_ptr(), arguments_at_boundary(3))
-    }),
-    case!("a_bad_pointer_at_each_position_of_five_arguments", {
-        make_program(c"program", 0o755);
-        (0..5)
-            .map(|bad| {
-                let mut arguments = [c"x".as_ptr(); 6];
-                arguments[5] = null();
-                arguments[bad] = BAD as *const _;
-                raw_exec(c"./program".as_ptr(), arguments.as_ptr(), null())
-            })
-            .collect::<Vec<_>>()
-            .join(" ")
-    }),
-    case!("an_argument_in_kernel_space", {
-        make_program(c"program", 0o755);
-        raw_exec(c"./program".as_ptr(), [0xffff_ffff_8000_0000_usize as *const _, null()].as_ptr(), null())
-    }),
-    case!("is_a_bad_vector_noticed_before_a_missing_file", raw_exec(c"./missing".as_ptr(), BAD as *const _, null())),
-    case!("a_null_argument_vector_gets_one_empty_string", helper_raw(null())),
-    case!("an_empty_argument_vector_gets_one_empty_string", helper_raw([null()].as_ptr())),
-    case!("the_longest_argument", one_argument_of(STRING_LIMIT)),
-    case!("an_argument_of_one_byte_more", one_argument_of(STRING_LIMIT + 1)),
-    case!("arguments_of_100_kib", helper(&vec![c"--helper-count"; 7000][..], &[])),
-    case!("a_quarter_of_an_8_mib_stack_is_too_much", arguments_under_stack_limit(8192, 33, 64 * 1024)),
-    case!("less_than_a_quarter_of_an_8_mib_stack", arguments_under_stack_limit(8192, 30, 64 * 1024)),
-    case!(
-        "a_lowered_stack_limit_lowers_the_arguments_limit",
-        answers!(arguments_under_stack_limit(1024, 3, 64 * 1024), arguments_under_stack_limit(1024, 4, 64 * 1024),)
-    ),
-    case!(
-        "pointers_count_as_well_as_strings",
-        answers!(arguments_under_stack_limit(1024, 25_000, 1), arguments_under_stack_limit(1024, 30_000, 1),)
-    ),
-    case!("however_low_the_stack_limit_128_kib_are_allowed", {
-        answers!(
-            arguments_under_stack_limit(256, 1, 100 * 1024),
-            arguments_under_stack_limit(256, 1, 126 * 1024),
-            arguments_under_stack_limit(256, 2, 70 * 1024),
-        )
-    }),
-    case!("but_no_more_than_the_stack_holds", arguments_under_stack_limit(64, 1, 100 * 1024)),
-    case!("arguments_arrive", helper(&[c"x", c"--helper-arguments", c"", c"two words", c"--"], &[])),
-    case!("the_environment_arrives", helper(&[c"x", c"--helper-environment"], &[c"A=1", c"B=", c"LONG=a b c"])),
-    case!("no_environment", helper(&[c"x", c"--helper-environment"], &[])),
-    case!("argv_0_is_what_the_caller_says", helper(&[c"anything at all", c"--helper-first"], &[])),
     case!("a_script", {
         make_script(c"script", &own("#!SELF --helper-arguments\n"));
         helper_at(c"./script", &[c"zero", c"one", c"two"], &[])
@@ -580,24 +453,8 @@ fn block(signal: i32) {
     }
 }
 
-fn execveat(folder: i32, path: &CStr, flags: i32) -> String {
+pub fn execveat(folder: i32, path: &CStr, flags: i32) -> String {
     let arguments = [c"x".as_ptr(), null()];
     sys!(syscall(libc::SYS_execveat, folder, path.as_ptr(), arguments.as_ptr(), null::<libc::c_char>(), flags));
     last_errno()
-}
-
-/// How many arguments does an image count that is executed with this vector? The image is a script's interpreter, so
-/// that the helper's option comes from the script.
-fn helper_raw(arguments: *const *const libc::c_char) -> String {
-    make_script(c"script", &own("#!SELF --helper-arguments\n"));
-    let (read_end, write_end) = pipe();
-    let child = fork(|| {
-        sys!(dup2(write_end, 1));
-        sys!(execve(c"./script".as_ptr(), arguments, null()));
-        write_all(1, last_errno().as_bytes());
-        1
-    });
-    close(write_end);
-    let text = String::from_utf8_lossy(&read_to_end(read_end)).into_owned();
-    answers!(text, ending(child))
 }

@@ -24,6 +24,9 @@ pub fn run(what: &str) -> i32 {
             .collect::<Vec<_>>()
             .join(" "),
         "identity" => identity(),
+        "all-ids" => all_ids(),
+        "attributes" => attributes(),
+        "threads" => threads(),
         "state" => state(),
         "name" => name(),
         _ => return 99,
@@ -85,6 +88,41 @@ fn identity() -> String {
             libc::getauxval(libc::AT_SECURE)
         )
     }
+}
+
+/// Real, effective and saved ids.
+fn all_ids() -> String {
+    let (mut user, mut group) = ([0; 3], [0; 3]);
+    // SAFETY: the kernel writes three ids each.
+    unsafe {
+        libc::getresuid(&mut user[0], &mut user[1], &mut user[2]);
+        libc::getresgid(&mut group[0], &mut group[1], &mut group[2]);
+    }
+    format!("users {user:?} groups {group:?}")
+}
+
+/// What set-ID bits take from a process.
+fn attributes() -> String {
+    let mut death_signal = 0;
+    // SAFETY: the structure is plain integers, for which zeros are valid; the kernel fills it, and an int.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        libc::getrlimit(libc::RLIMIT_STACK, &mut limit);
+        libc::prctl(libc::PR_GET_PDEATHSIG, &mut death_signal);
+        format!(
+            "personality {:#x} dumpable {} stack limit {} death signal {death_signal} secure {}",
+            libc::personality(0xffff_ffff),
+            libc::prctl(libc::PR_GET_DUMPABLE),
+            limit.rlim_cur as i64 >> 20,
+            libc::getauxval(libc::AT_SECURE)
+        )
+    }
+}
+
+/// Its process's id and its thread's.
+fn threads() -> String {
+    // SAFETY: the calls take no pointers.
+    unsafe { format!("{} {}", libc::getpid(), libc::gettid()) }
 }
 
 /// What exec keeps and what it drops, as far as one can ask.

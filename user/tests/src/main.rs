@@ -12,7 +12,9 @@
 #![allow(clippy::macro_metavars_in_unsafe)]
 
 mod exec;
+mod exec_arguments;
 mod exec_elf;
+mod exec_process;
 mod files;
 mod folders;
 mod helper;
@@ -30,7 +32,9 @@ use conformance::harness::Family;
 
 const FAMILIES: &[Family] = &[
     ("exec", exec::CASES),
+    ("exec_arguments", exec_arguments::CASES),
     ("exec_elf", exec_elf::CASES),
+    ("exec_process", exec_process::CASES),
     ("files", files::CASES),
     ("folders", folders::CASES),
     ("limits", limits::CASES),
