@@ -19,7 +19,7 @@ use crate::exec::load::NewImage;
 use crate::exec::program_file::{ProgramFile, ProgramFiles};
 use crate::exec::{self, Caller, Identity, LoadedProcess, Randomness, Request, UserArguments};
 use crate::fs::walk::{self, Last, PATH_MAX};
-use crate::fs::{Context, FileTable, tree};
+use crate::fs::{Context, FileTable, procfs, tree};
 use crate::interrupts::InterruptFrame;
 use crate::lock::{Lock, Rank};
 use crate::memory::Limits;
@@ -273,12 +273,13 @@ fn closes_on_exec(thread: &Thread, directory: Fd) -> bool {
 fn randomness() -> Randomness {
     let mut seed = [0; 16];
     random::fill(&mut seed);
+    let level = procfs::address_randomness();
     Randomness {
-        randomise: crate::boot::information().command_line.randomize_addresses,
+        randomise: level > 0,
         stack: random::number(),
         mmap: random::number(),
         image: random::number(),
-        heap: random::number(),
+        heap: if level > 1 { random::number() } else { 0 },
         seed,
     }
 }

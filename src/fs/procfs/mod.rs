@@ -20,6 +20,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::Write;
+pub use system::address_randomness;
 
 /// Inode numbers of what belongs to a process: its id, above the numbers of what is in the tree.
 const PROCESS_SHIFT: u32 = 20;

@@ -11,7 +11,7 @@ use crate::syscall::system;
 use crate::task::process::tasks;
 use crate::task::{ids, scheduler};
 use crate::{boot, cpu, trace};
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 type Writer = fn(&mut Text) -> Result<(), Errno>;
 type Setter = fn(&[u8]) -> Result<(), Errno>;
@@ -63,12 +63,18 @@ pub(super) const SETTINGS: &[Settings] = &[
     ),
 ];
 
-/// Whether new images get random addresses (`randomize_va_space`); `norandmaps` on the command line says no from the start.
-static RANDOMIZE: AtomicBool = AtomicBool::new(true);
+/// What was written to `randomize_va_space`.
+static RANDOMIZE: AtomicU8 = AtomicU8::new(NEVER_WRITTEN);
+const NEVER_WRITTEN: u8 = u8::MAX;
 
-/// For execve.
-pub fn addresses_are_random() -> bool {
-    RANDOMIZE.load(Relaxed)
+/// Which addresses of new images are random (`randomize_va_space`): 0 none, 1 all but the heap's, 2 all. Until it is written,
+/// `norandmaps` on the command line decides.
+pub fn address_randomness() -> u8 {
+    match RANDOMIZE.load(Relaxed) {
+        NEVER_WRITTEN if boot::information().command_line.randomize_addresses => 2,
+        NEVER_WRITTEN => 0,
+        written => written,
+    }
 }
 
 fn command_line(text: &mut Text) -> Result<(), Errno> {
@@ -167,15 +173,15 @@ fn set_host_name(bytes: &[u8]) -> Result<(), Errno> {
 }
 
 fn randomize(text: &mut Text) -> Result<(), Errno> {
-    let on = addresses_are_random() && boot::information().command_line.randomize_addresses;
-    text.push(if on { b"2\n" } else { b"0\n" })
+    text.print(format_args!("{}\n", address_randomness()))
 }
 
 fn set_randomize(bytes: &[u8]) -> Result<(), Errno> {
     match bytes.strip_suffix(b"\n").unwrap_or(bytes) {
-        b"0" => RANDOMIZE.store(false, Relaxed),
-        b"1" | b"2" => RANDOMIZE.store(true, Relaxed),
-        _ => return Err(Errno::EINVAL),
+        [digit @ b'0'..=b'2'] => {
+            RANDOMIZE.store(digit - b'0', Relaxed);
+            Ok(())
+        }
+        _ => Err(Errno::EINVAL),
     }
-    Ok(())
 }
