@@ -14,6 +14,7 @@ use crate::drivers::terminal;
 use crate::errno::Errno;
 use crate::memory::user_access::{self, UserAddress};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 
 /// exit_group: all threads of the current process end, and it with this status. The first to call this decides.
@@ -109,6 +110,8 @@ fn end_last_thread(process: &Arc<Process>) {
     }
     terminal::leader_ended(process.pid);
     send_death_signals(process);
+    signal::forget_stop(process);
+    let linked_groups = linked_groups(process.pid);
     let parent = {
         let mut tasks = tasks();
         let heir = heir_of(&tasks, process.pid);
@@ -121,6 +124,7 @@ fn end_last_thread(process: &Arc<Process>) {
             Some((parent, member.exit_signal))
         })
     };
+    linked_groups.into_iter().for_each(wake_stopped_orphans);
     let Some((parent, exit_signal)) = parent else { return };
     let reap_at_once = signal::tell_parent_of_end(&parent, process, exit_signal, status);
     if reap_at_once {
@@ -157,6 +161,37 @@ fn send_death_signals(process: &Process) {
         let Some((child, signal)) = next else { return };
         // A standard signal is never refused.
         let _ = signal::send_to_process(&child, Info::from_kernel(signal));
+    }
+}
+
+/// The groups that could be left orphaned and stopped by the process's end. None where nobody is stopped, as mostly.
+fn linked_groups(pid: u32) -> Vec<u32> {
+    let mut groups = Vec::new();
+    if signal::any_stopped() {
+        let tasks = tasks();
+        for group in tasks.family.groups_linked_by(pid) {
+            // Where memory is short somebody stays stopped.
+            if groups.try_reserve(1).is_err() {
+                break;
+            }
+            groups.push(group);
+        }
+    }
+    groups
+}
+
+/// Members of a group that was just orphaned would stay stopped for ever (POSIX, _exit): they get SIGHUP and go on.
+fn wake_stopped_orphans(group: u32) {
+    let any_is_stopped = {
+        let tasks = tasks();
+        let mut members = tasks.family.iter().filter(|(_, member)| member.group == group);
+        tasks.family.is_orphaned(group) && members.any(|(_, member)| member.value.signals.is_stopped())
+    };
+    if any_is_stopped {
+        for signal in [Signal::HUP, Signal::CONT] {
+            // A group that has ended meanwhile needs no signal.
+            let _ = signal::send_to_group(group, Info::from_kernel(signal));
+        }
     }
 }
 

@@ -70,6 +70,9 @@ pub struct Wanted {
     pub without_sigchld: bool,
 }
 
+/// The process that inherits orphans.
+pub const INIT_PID: u32 = 1;
+
 const SIGCHLD: u8 = 17;
 /// Ids start at 1, so this names nobody.
 const NOBODY: u32 = 0;
@@ -192,11 +195,19 @@ impl<T> Family<T> {
 
     /// A group whose members have no parent in the same session but outside the group: nobody would ever continue it.
     pub fn is_orphaned(&self, group: u32) -> bool {
-        !self.iter().any(|(_, member)| {
-            member.group == group
-                && member.ended.is_none()
-                && self.get(member.parent).is_some_and(|p| p.group != group && p.session == member.session)
-        })
+        !self.iter().any(|(_, member)| member.group == group && member.ended.is_none() && self.is_link(member))
+    }
+
+    /// Whether a process's parent would continue its group: a shell does, but not init, which only inherits.
+    fn is_link(&self, member: &Member<T>) -> bool {
+        member.parent != INIT_PID
+            && self.get(member.parent).is_some_and(|p| p.group != member.group && p.session == member.session)
+    }
+
+    /// The groups that a process's end may leave orphaned: its own, and its children's.
+    pub fn groups_linked_by(&self, pid: u32) -> impl Iterator<Item = u32> + '_ {
+        let links = core::iter::once(pid).chain(self.children(pid)).filter_map(|pid| self.get(pid));
+        links.filter(|member| self.is_link(member)).map(|member| member.group)
     }
 
     /// Newest first, as the children were born.
@@ -357,9 +368,28 @@ mod tests {
     #[test]
     fn a_group_is_orphaned_when_no_parent_outside_it_shares_its_session() {
         let mut family = family();
-        family.get_mut(2).unwrap().group = 2;
-        assert!(!family.is_orphaned(2));
-        family.get_mut(2).unwrap().session = 2;
-        assert!(family.is_orphaned(2));
+        family.reserve(5).unwrap();
+        family.insert(5, 2, SIGCHLD, ());
+        family.get_mut(5).unwrap().group = 5;
+        assert!(!family.is_orphaned(5));
+        family.get_mut(5).unwrap().session = 5;
+        assert!(family.is_orphaned(5));
+    }
+
+    #[test]
+    fn the_last_link_to_a_group_may_be_its_member_or_that_members_parent() {
+        let mut family = family();
+        // A shell, 2, with a job of two processes in a group of their own.
+        for pid in [5, 6] {
+            family.reserve(pid).unwrap();
+            family.insert(pid, 2, SIGCHLD, ());
+            family.get_mut(pid).unwrap().group = 5;
+        }
+        assert_eq!(family.groups_linked_by(2).collect::<Vec<_>>(), [5, 5]);
+        assert_eq!(family.groups_linked_by(6).collect::<Vec<_>>(), [5]);
+        family.end(6, Status::Exited(0), 1);
+        assert!(!family.is_orphaned(5), "5 still has its parent outside");
+        family.end(2, Status::Exited(0), 1);
+        assert!(family.is_orphaned(5), "init continues nobody");
     }
 }

@@ -92,8 +92,7 @@ pub fn tasks() -> Guard<'static, Tasks> {
     TASKS.lock()
 }
 
-/// The process that inherits orphans.
-pub const INIT_PID: u32 = 1;
+pub use super::family::INIT_PID;
 
 impl Process {
     pub fn new(pid: u32, parts: Parts) -> Result<Arc<Self>, Errno> {

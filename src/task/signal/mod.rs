@@ -37,4 +37,4 @@ pub use sending::{
 #[cfg(target_os = "none")]
 pub use state::{AlternateStack, ProcessSignals, ThreadSignals};
 #[cfg(target_os = "none")]
-pub use stop::{continue_process, wait_while_stopped};
+pub use stop::{any_stopped, continue_process, forget_stop, wait_while_stopped};

@@ -11,12 +11,17 @@ use crate::task::process::{Process, tasks};
 use crate::task::scheduler::{self, State};
 use crate::task::thread::{Thread, Work};
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// How many processes are stopped: mostly none, and then nobody need look for them.
+static STOPPED: AtomicUsize = AtomicUsize::new(0);
 
 /// The current thread's process stops because of `signal`.
 pub(super) fn stop_process(thread: &Thread, signal: Signal) {
     let process = &thread.process;
-    process.signals.stopped.store(true, Relaxed);
+    if !process.signals.stopped.swap(true, Relaxed) {
+        STOPPED.fetch_add(1, Relaxed);
+    }
     for other in process.threads().iter() {
         other.add_work(Work::STOP);
         scheduler::wake(other, |state| state == State::Waiting as u8);
@@ -24,9 +29,23 @@ pub(super) fn stop_process(thread: &Thread, signal: Signal) {
     tell_parent(process, Status::Stopped { signal: signal.number() });
 }
 
+/// Whether any process at all is stopped.
+pub fn any_stopped() -> bool {
+    STOPPED.load(Relaxed) > 0
+}
+
+/// The process is not stopped any more, if it was: it goes on, or has ended. True if it was.
+pub fn forget_stop(process: &Process) -> bool {
+    let was_stopped = process.signals.stopped.swap(false, Relaxed);
+    if was_stopped {
+        STOPPED.fetch_sub(1, Relaxed);
+    }
+    was_stopped
+}
+
 /// SIGCONT was sent, whatever the process does about it.
 pub fn continue_process(process: &Process) {
-    if !process.signals.stopped.swap(false, Relaxed) {
+    if !forget_stop(process) {
         return;
     }
     for thread in process.threads().iter() {
