@@ -11,9 +11,10 @@ use alloc::sync::Arc;
 /// Device files hold no pages; what programs put beside them may take this many.
 const PAGES_LIMIT: u64 = 1024;
 
-const TERMINALS: [(&[u8], DeviceNumber, u32); 4] = [
+const TERMINALS: [(&[u8], DeviceNumber, u32); 5] = [
     (b"console", DeviceNumber::new(5, 1), 0o600),
     (b"tty", DeviceNumber::new(5, 0), 0o666),
+    (b"tty0", DeviceNumber::new(4, 0), 0o620),
     (b"tty1", DeviceNumber::new(4, 1), 0o620),
     (b"ttyS0", DeviceNumber::new(4, 64), 0o660),
 ];

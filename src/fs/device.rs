@@ -37,24 +37,33 @@ pub struct Request {
     pub nonblocking: bool,
 }
 
+/// What an open file of a device stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// Which of the driver's devices. For a name that means another device, /dev/tty, the one that it meant when opened.
+    pub number: DeviceNumber,
+    /// The driver's own mark on the files of one time: a terminal's, between two hang-ups.
+    pub era: u32,
+}
+
 /// A driver for character devices.
 pub trait Device: Send + Sync {
     /// Called when a program opens the device file; `number` tells which of the driver's devices.
-    fn open(&self, _number: DeviceNumber, _flags: OpenFlags) -> Result<(), Errno> {
-        Ok(())
+    fn open(&self, number: DeviceNumber, _flags: OpenFlags) -> Result<Opened, Errno> {
+        Ok(Opened { number, era: 0 })
     }
 
-    fn read(&self, number: DeviceNumber, request: Request, sink: &mut dyn Sink) -> Result<usize, Errno>;
+    fn read(&self, opened: Opened, request: Request, sink: &mut dyn Sink) -> Result<usize, Errno>;
 
-    fn write(&self, number: DeviceNumber, request: Request, source: &mut dyn Source) -> Result<usize, Errno>;
+    fn write(&self, opened: Opened, request: Request, source: &mut dyn Source) -> Result<usize, Errno>;
 
     /// What the device is ready for; it wakes `table`'s poller when that may have changed.
-    fn poll<'a>(&'a self, _number: DeviceNumber, _table: Option<&mut PollTable<'a>>) -> Events {
+    fn poll<'a>(&'a self, _opened: Opened, _table: Option<&mut PollTable<'a>>) -> Events {
         Events::READABLE | Events::WRITABLE
     }
 
     /// `ioctl(2)`; `argument` is a user address or a number, as the command says.
-    fn ioctl(&self, _number: DeviceNumber, _command: u32, _argument: u64) -> Result<isize, Errno> {
+    fn ioctl(&self, _opened: Opened, _command: u32, _argument: u64) -> Result<isize, Errno> {
         Err(Errno::ENOTTY)
     }
 

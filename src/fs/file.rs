@@ -1,7 +1,7 @@
 //! Open files: what a descriptor stands for (POSIX's "open file description").
 
 use super::content::{Content, SIZE_MAX};
-use super::device::{Device, Request};
+use super::device::{Device, Opened, Request};
 use super::generated::Listed;
 use super::inode::{Body, Inode};
 use super::mount::{Location, MountFlags};
@@ -32,7 +32,7 @@ pub struct File {
 enum Kind {
     Regular,
     Directory,
-    Device(&'static dyn Device),
+    Device(&'static dyn Device, Opened),
     Pipe(Arc<Pipe>, End),
     /// A generated file, and its text as it was when it was last read from the start.
     Generated(Lock<Vec<u8>>),
@@ -72,7 +72,10 @@ impl File {
             Body::Directory => Kind::Directory,
             Body::Generated(_) if location.dentry.inode.is_directory() => Kind::Directory,
             Body::Generated(_) => Kind::Generated(Lock::new(Rank::OpenFile, Vec::new())),
-            Body::Device(number) => Kind::Device(super::device::find(*number)?),
+            Body::Device(number) => {
+                let device = super::device::find(*number)?;
+                Kind::Device(device, device.open(*number, flags)?)
+            }
             Body::Symlink(_) => return Err(Errno::ELOOP),
             Body::Fifo(pipe) => {
                 let end = End { reads: flags.is_readable(), writes: flags.is_writable() };
@@ -147,7 +150,7 @@ impl File {
     /// Whether the file has positions at all: pipes and terminals don't.
     pub fn is_seekable(&self) -> bool {
         match self.kind {
-            Kind::Device(device) => device.is_seekable(),
+            Kind::Device(device, _) => device.is_seekable(),
             Kind::Path | Kind::Pipe(..) => false,
             _ => true,
         }
@@ -174,7 +177,7 @@ impl File {
                 self.touch_accessed();
                 Ok(count)
             }
-            Kind::Device(device) => device.read(self.inode().device_number(), self.request(position), sink),
+            Kind::Device(device, opened) => device.read(*opened, self.request(position), sink),
             Kind::Pipe(pipe, _) => pipe.read(sink, self.request(0).nonblocking),
             Kind::Directory => Err(Errno::EISDIR),
             Kind::Generated(text) => self.read_generated(text, position, sink),
@@ -204,7 +207,7 @@ impl File {
         }
         match &self.kind {
             Kind::Regular => self.write_regular(position, source, rules),
-            Kind::Device(device) => device.write(self.inode().device_number(), self.request(position), source),
+            Kind::Device(device, opened) => device.write(*opened, self.request(position), source),
             Kind::Pipe(pipe, _) => {
                 let packets = self.flags().contains(OpenFlags::DIRECT);
                 pipe.write(source, self.request(0).nonblocking, packets)
@@ -225,7 +228,7 @@ impl File {
         };
         let position = match (&self.kind, whence) {
             // Null, zero and their like have no positions to speak of.
-            (Kind::Device(_), _) => 0,
+            (Kind::Device(..), _) => 0,
             (_, Whence::Start) => offset_from(0)?,
             (_, Whence::Current) => offset_from(self.position())?,
             (Kind::Regular, Whence::End) => offset_from(self.inode().size())?,
@@ -259,7 +262,7 @@ impl File {
     pub fn poll<'a>(&'a self, table: Option<&mut PollTable<'a>>) -> Events {
         match &self.kind {
             Kind::Pipe(pipe, end) => pipe.poll(*end, table),
-            Kind::Device(device) => device.poll(self.inode().device_number(), table),
+            Kind::Device(device, opened) => device.poll(*opened, table),
             Kind::Path => Events::INVALID,
             _ => Events::READABLE | Events::WRITABLE,
         }
@@ -284,7 +287,7 @@ impl File {
     /// `ioctl(2)` on devices.
     pub fn device_control(&self, command: u32, argument: u64) -> Result<isize, Errno> {
         match self.kind {
-            Kind::Device(device) => device.ioctl(self.inode().device_number(), command, argument),
+            Kind::Device(device, opened) => device.ioctl(opened, command, argument),
             Kind::Path => Err(Errno::EBADF),
             _ => Err(Errno::ENOTTY),
         }

@@ -1,6 +1,6 @@
 //! The devices that are nothing but memory (major 1): null, zero, full, random, urandom.
 
-use super::device::{self, Device, DeviceNumber, Request};
+use super::device::{self, Device, DeviceNumber, Opened, Request};
 use super::inode::{Inode, S_IFCHR};
 use super::transfer::{Sink, Source};
 use super::waiting::yield_point;
@@ -44,37 +44,37 @@ pub fn is_zero(inode: &Inode) -> bool {
 }
 
 impl Device for Null {
-    fn read(&self, _: DeviceNumber, _: Request, _: &mut dyn Sink) -> Result<usize, Errno> {
+    fn read(&self, _: Opened, _: Request, _: &mut dyn Sink) -> Result<usize, Errno> {
         Ok(0)
     }
 
-    fn write(&self, _: DeviceNumber, _: Request, source: &mut dyn Source) -> Result<usize, Errno> {
+    fn write(&self, _: Opened, _: Request, source: &mut dyn Source) -> Result<usize, Errno> {
         Ok(source.remaining())
     }
 }
 
 impl Device for Zero {
-    fn read(&self, _: DeviceNumber, _: Request, sink: &mut dyn Sink) -> Result<usize, Errno> {
+    fn read(&self, _: Opened, _: Request, sink: &mut dyn Sink) -> Result<usize, Errno> {
         fill(sink, ZEROS.len(), |_, sink| sink.put(&ZEROS))
     }
 
-    fn write(&self, _: DeviceNumber, _: Request, source: &mut dyn Source) -> Result<usize, Errno> {
+    fn write(&self, _: Opened, _: Request, source: &mut dyn Source) -> Result<usize, Errno> {
         Ok(source.remaining())
     }
 }
 
 impl Device for Full {
-    fn read(&self, _: DeviceNumber, _: Request, sink: &mut dyn Sink) -> Result<usize, Errno> {
+    fn read(&self, _: Opened, _: Request, sink: &mut dyn Sink) -> Result<usize, Errno> {
         fill(sink, ZEROS.len(), |_, sink| sink.put(&ZEROS))
     }
 
-    fn write(&self, _: DeviceNumber, _: Request, _: &mut dyn Source) -> Result<usize, Errno> {
+    fn write(&self, _: Opened, _: Request, _: &mut dyn Source) -> Result<usize, Errno> {
         Err(Errno::ENOSPC)
     }
 }
 
 impl Device for Random {
-    fn read(&self, _: DeviceNumber, _: Request, sink: &mut dyn Sink) -> Result<usize, Errno> {
+    fn read(&self, _: Opened, _: Request, sink: &mut dyn Sink) -> Result<usize, Errno> {
         fill(sink, 256, |wanted, sink| {
             let mut bytes = [0; 256];
             let bytes = bytes.get_mut(..wanted).unwrap_or_default();
@@ -84,7 +84,7 @@ impl Device for Random {
     }
 
     /// What is written is stirred in.
-    fn write(&self, _: DeviceNumber, _: Request, source: &mut dyn Source) -> Result<usize, Errno> {
+    fn write(&self, _: Opened, _: Request, source: &mut dyn Source) -> Result<usize, Errno> {
         let mut done = 0;
         while source.remaining() > 0 {
             let mut bytes = [0; 8];

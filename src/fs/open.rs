@@ -70,9 +70,6 @@ fn finish(context: &Context<'_>, location: Location, flags: OpenFlags, truncates
         Some(writer) if flags.is_writable() => writer.keep(),
         only_truncating => truncating = only_truncating,
     }
-    if let Body::Device(number) = &inode.body {
-        super::device::find(*number)?.open(*number, flags)?;
-    }
     // What the kernel makes up has no length.
     if truncates && matches!(inode.body, Body::Regular(_)) {
         let rules = WriteRules { keeps_set_id_bits: context.credentials.overrides_permissions(), size_limit: u64::MAX };

@@ -196,5 +196,6 @@ pub fn setsid(thread: &Thread) -> Result<u32, Errno> {
         member.group = pid;
         member.session = pid;
     }
+    thread.process.controlling.forget();
     Ok(pid)
 }

@@ -1,7 +1,7 @@
 //! The machine and the kernel as a whole: names, counts, random numbers, scheduling questions, power.
 
 use crate::PAGE_SIZE;
-use crate::drivers::power;
+use crate::drivers::{power, terminal};
 use crate::errno::Errno;
 use crate::interrupts::clock;
 use crate::lock::{Lock, Rank};
@@ -395,6 +395,15 @@ pub fn reboot(thread: &Thread, magic: u32, magic_2: u32, command: u32) -> Result
         _ if REBOOT_CTRL_ALT_DEL.contains(&command) => Ok(()),
         _ => Err(Errno::EINVAL),
     }
+}
+
+/// Everybody who has the caller's terminal open finds the line gone.
+pub fn vhangup(thread: &Thread) -> Result<(), Errno> {
+    if !thread.process.credentials().is_privileged() {
+        return Err(Errno::EPERM);
+    }
+    terminal::hang_up_own();
+    Ok(())
 }
 
 /// The kernel log, as dmesg reads it (syslog(2)).

@@ -108,7 +108,7 @@ fn end_last_thread(process: &Arc<Process>) {
     if process.pid == INIT_PID {
         super::init::ended(status);
     }
-    terminal::leader_ended(process.pid);
+    terminal::leader_ends(process);
     send_death_signals(process);
     signal::forget_stop(process);
     let linked_groups = linked_groups(process.pid);

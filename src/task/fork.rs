@@ -176,6 +176,7 @@ fn new_process(parent: &Thread, flags: CloneFlags, pid: u32) -> Result<Arc<Proce
         signals: from.signals.for_child(flags)?,
     };
     let process = Process::new(pid, parts)?;
+    process.controlling.inherit(&from.controlling);
     process.personality.store(from.personality.load(Relaxed), Relaxed);
     process.is_dumpable.store(from.is_dumpable.load(Relaxed), Relaxed);
     process.no_new_privileges.store(from.no_new_privileges.load(Relaxed), Relaxed);

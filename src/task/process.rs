@@ -8,6 +8,7 @@ use super::limits::{Limits, Resource};
 use super::signal::ProcessSignals;
 use super::thread::Thread;
 use super::wait_queue::WaitQueue;
+use crate::drivers::terminal::Controlling;
 use crate::errno::Errno;
 use crate::exec::Identity;
 use crate::exec::program_file::ProgramFile;
@@ -52,6 +53,7 @@ pub struct Process {
     pub is_dumpable: AtomicBool,
     /// Set-ID bits count for nothing any more, for it and all it starts (PR_SET_NO_NEW_PRIVS).
     pub no_new_privileges: AtomicBool,
+    pub controlling: Controlling,
     pub start_time_ns: u64,
     /// personality(2): ADDR_NO_RANDOMIZE and the like.
     pub personality: AtomicU64,
@@ -117,6 +119,7 @@ impl Process {
             is_subreaper: AtomicBool::new(false),
             is_dumpable: AtomicBool::new(true),
             no_new_privileges: AtomicBool::new(false),
+            controlling: Controlling::default(),
             start_time_ns: crate::interrupts::clock::now_ns(),
             personality: AtomicU64::new(0),
         };

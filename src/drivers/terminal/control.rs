@@ -2,7 +2,8 @@
 
 use super::device::Tty;
 use super::job_control::{self, Access};
-use super::termios::{Termios, Termios2, WindowSize};
+use super::line_discipline::Sink;
+use super::termios::{ControlCharacter, DISABLED, Termios, Termios2, WindowSize};
 use crate::errno::Errno;
 use crate::memory::user_access::{UserAddress, read_value, write_value};
 use crate::task::current;
@@ -28,6 +29,7 @@ const TIOCSETD: u32 = 0x5423;
 const TIOCGETD: u32 = 0x5424;
 const TCSBRKP: u32 = 0x5425;
 const TIOCGSID: u32 = 0x5429;
+const TIOCVHANGUP: u32 = 0x5437;
 const TCGETS2: u32 = 0x802c_542a;
 const TCSETS2: u32 = 0x402c_542b;
 const TCSETSW2: u32 = 0x402c_542c;
@@ -46,7 +48,10 @@ const TCIFLUSH: u64 = 0;
 const TCOFLUSH: u64 = 1;
 const TCIOFLUSH: u64 = 2;
 
-pub(super) fn ioctl(tty: &Tty, command: u32, argument: u64) -> Result<isize, Errno> {
+pub(super) fn ioctl(tty: &Tty, command: u32, argument: u64, hung_up: bool) -> Result<isize, Errno> {
+    if hung_up {
+        return Err(if command == TIOCSPGRP { Errno::ENOTTY } else { Errno::EIO });
+    }
     let address = UserAddress::new(argument);
     match command {
         TCGETS => write_value(address, &settings(tty))?,
@@ -67,12 +72,13 @@ pub(super) fn ioctl(tty: &Tty, command: u32, argument: u64) -> Result<isize, Err
         TIOCSWINSZ => set_window(tty, read_value(address)?),
         FIONREAD => write_value(address, &(readable_bytes(tty) as i32))?,
         TIOCOUTQ => write_value(address, &0i32)?,
-        TIOCSTI => simulate_typing(tty, read_value(address)?)?,
+        TIOCSTI => simulate_typing(tty, address)?,
         TIOCSCTTY => job_control::acquire(tty, argument == 1)?,
         TIOCNOTTY => job_control::give_up(tty)?,
         TIOCGPGRP => write_value(address, &job_control::foreground_group(tty)?)?,
-        TIOCSPGRP => job_control::set_foreground_group(tty, read_value(address)?)?,
+        TIOCSPGRP => set_foreground_group(tty, address)?,
         TIOCGSID => write_value(address, &job_control::session(tty)?)?,
+        TIOCVHANGUP => hang_up(tty)?,
         TIOCGETD => write_value(address, &N_TTY)?,
         TIOCSETD if read_value::<i32>(address)? == N_TTY => {}
         TIOCSETD => return Err(Errno::EINVAL),
@@ -101,14 +107,22 @@ fn set(tty: &Tty, termios: Termios, flush_first: bool) -> Result<(), Errno> {
 fn set_flow(tty: &Tty, action: u64) -> Result<(), Errno> {
     job_control::check(tty, Access::Change)?;
     match action {
-        TCOOFF => tty.lock().discipline.stop(),
-        TCOON => tty.lock().discipline.start(&mut tty.output()),
-        // The other end would be asked to stop or go on; ours are never too fast.
-        TCIOFF | TCION => {}
+        TCOOFF => tty.lock().discipline.hold(),
+        TCOON => tty.lock().discipline.let_go(&mut tty.output()),
+        TCIOFF => ask_other_end(tty, ControlCharacter::Stop),
+        TCION => ask_other_end(tty, ControlCharacter::Start),
         _ => return Err(Errno::EINVAL),
     }
     tty.wake_all();
     Ok(())
+}
+
+/// Has the line's other end stop sending, or go on.
+fn ask_other_end(tty: &Tty, character: ControlCharacter) {
+    let byte = settings(tty).character(character);
+    if byte != DISABLED {
+        tty.output().output(&[byte]);
+    }
 }
 
 fn flush(tty: &Tty, which: u64) -> Result<(), Errno> {
@@ -134,15 +148,29 @@ fn set_window(tty: &Tty, window: WindowSize) {
     }
 }
 
+fn set_foreground_group(tty: &Tty, address: UserAddress) -> Result<(), Errno> {
+    // Whom nobody could continue is told that this isn't his terminal.
+    job_control::check(tty, Access::Change).map_err(|error| if error == Errno::EIO { Errno::ENOTTY } else { error })?;
+    job_control::set_foreground_group(tty, read_value(address)?)
+}
+
+fn hang_up(tty: &Tty) -> Result<(), Errno> {
+    if !current().process.credentials().is_privileged() {
+        return Err(Errno::EPERM);
+    }
+    job_control::hang_up(tty);
+    Ok(())
+}
+
 fn readable_bytes(tty: &Tty) -> usize {
     tty.lock().discipline.readable_bytes()
 }
 
-/// On one's own terminal, or as root.
-fn simulate_typing(tty: &Tty, byte: u8) -> Result<(), Errno> {
-    if job_control::session(tty).is_err() && !current().process.credentials().is_privileged() {
-        return Err(Errno::EPERM);
+/// Root only: else a program run by root could be made to type commands into root's shell (Linux's legacy_tiocsti=0).
+fn simulate_typing(tty: &Tty, address: UserAddress) -> Result<(), Errno> {
+    if !current().process.credentials().is_privileged() {
+        return Err(Errno::EIO);
     }
-    tty.simulate_typing(byte);
+    tty.simulate_typing(read_value(address)?);
     Ok(())
 }

@@ -6,22 +6,26 @@
 use super::job_control::{self, Access, Controlled};
 use super::line_discipline::{LineDiscipline, Progress, Read, Sink, TerminalSignal};
 use super::termios::WindowSize;
+use crate::cpu::per_cpu;
 use crate::drivers::{console, serial};
 use crate::errno::Errno;
-use crate::fs::device::{self, Device, DeviceNumber, Request};
+use crate::fs::device::{self, Device, DeviceNumber, Opened, Request};
 use crate::fs::open_flags::OpenFlags;
 use crate::fs::transfer;
 use crate::fs::waiting::{Events, PollTable, WaitQueue, wait_restartably};
 use crate::interrupts::clock;
 use crate::lock::{Guard, Lock, Rank};
-use crate::task::kernel_thread;
-use crate::task::signal::Signal;
+use crate::task::signal::{self, Signal};
 use crate::task::wait_queue::Limits;
+use crate::task::{current, kernel_thread, scheduler};
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 const TERMINAL_MAJOR: u32 = 4;
 const AUXILIARY_MAJOR: u32 = 5;
+/// The screen that is in front, of which there is but one.
+const FOREGROUND_SCREEN: DeviceNumber = DeviceNumber::new(TERMINAL_MAJOR, 0);
 const SCREEN: DeviceNumber = DeviceNumber::new(TERMINAL_MAJOR, 1);
 const SERIAL: DeviceNumber = DeviceNumber::new(TERMINAL_MAJOR, 64);
 /// /dev/tty: the caller's controlling terminal, whichever that is.
@@ -45,6 +49,8 @@ pub(super) struct Tty {
     which: console::Terminal,
     state: Lock<State>,
     pub(super) controlled: Controlled,
+    /// Counts the hang-ups: files that were opened before the last one are of no use any more.
+    era: AtomicU32,
     /// Woken when there is something to read.
     readable: WaitQueue,
     /// Woken when stopped output may go on.
@@ -71,7 +77,7 @@ pub fn initialise() -> Result<(), Errno> {
     SCREEN_TTY.lock().window = console::size(console::Terminal::Screen).map_or(SERIAL_SIZE, |(columns, rows)| {
         WindowSize { rows: rows as u16, columns: columns as u16, ..WindowSize::default() }
     });
-    device::register(TERMINAL_MAJOR, SCREEN.minor()..SCREEN.minor() + 1, &Terminals)?;
+    device::register(TERMINAL_MAJOR, FOREGROUND_SCREEN.minor()..SCREEN.minor() + 1, &Terminals)?;
     if serial::is_present() {
         device::register(TERMINAL_MAJOR, SERIAL.minor()..SERIAL.minor() + 1, &Terminals)?;
     }
@@ -127,6 +133,7 @@ impl Tty {
             which,
             state: Lock::new(Rank::Terminal, state),
             controlled: Controlled::new(),
+            era: AtomicU32::new(0),
             readable: WaitQueue::new(),
             writable: WaitQueue::new(),
         }
@@ -146,6 +153,13 @@ impl Tty {
             console::Terminal::Screen => SCREEN,
             console::Terminal::Serial => SERIAL,
         }
+    }
+
+    /// After a hang-up: the terminal is as it was in the beginning, and whoever waits learns that his file is dead.
+    pub fn begin_era(&self) {
+        self.era.fetch_add(1, Relaxed);
+        self.lock().discipline.reset();
+        self.wake_all();
     }
 
     fn can_take_input(&self) -> bool {
@@ -199,7 +213,8 @@ impl Tty {
         console::receive(self.which, byte);
     }
 
-    fn read_into(&self, buffer: &mut [u8], nonblocking: bool) -> Result<usize, Errno> {
+    /// Fills the buffer as far as the settings say; no further than where the line is found hung up, which is the end.
+    fn read_into(&self, buffer: &mut [u8], opened: Opened, nonblocking: bool) -> Result<usize, Errno> {
         let mut read = Read::default();
         loop {
             let (progress, was_starved) = {
@@ -214,22 +229,19 @@ impl Tty {
                 return if read.count > 0 { Ok(read.count) } else { Err(Errno::EAGAIN) };
             }
             let deadline_ns = tenths.map(|tenths| clock::now_ns() + u64::from(tenths) * NS_PER_TENTH);
-            let arrived = || self.lock().discipline.has_input().then_some(());
+            let arrived = || (self.is_hung_up(opened) || self.lock().discipline.has_input()).then_some(());
             match self.readable.wait_until(Limits::until(deadline_ns), arrived) {
+                Ok(()) if self.is_hung_up(opened) => return Ok(read.count),
                 Ok(()) => {}
                 Err(Errno::ETIMEDOUT) => return Ok(read.count),
                 Err(_) if read.count > 0 => return Ok(read.count),
                 Err(_) => return Err(Errno::ERESTARTSYS),
             }
-            if read.count == 0 {
-                // Meanwhile another group may have become the one that may read.
-                job_control::check(self, Access::Read)?;
-            }
         }
     }
 
-    /// Writes all of `bytes`, or as much as goes out before a wait that `nonblocking` or a signal forbids.
-    fn write_all(&self, mut bytes: &[u8], output: &mut Output, nonblocking: bool) -> Result<(), Errno> {
+    /// Writes all of `bytes`, or none where that takes a wait that `nonblocking`, a signal or a hang-up forbids.
+    fn write_all(&self, mut bytes: &[u8], output: &mut Output, opened: Opened, nonblocking: bool) -> Result<(), Errno> {
         loop {
             let written = self.lock().discipline.write(bytes, output);
             bytes = bytes.get(written..).unwrap_or_default();
@@ -239,18 +251,27 @@ impl Tty {
             if nonblocking {
                 return Err(Errno::EAGAIN);
             }
-            wait_restartably(&self.writable, || (!self.lock().discipline.is_stopped()).then_some(()))?;
+            let may_go_on = || (self.is_hung_up(opened) || !self.lock().discipline.is_stopped()).then_some(());
+            wait_restartably(&self.writable, may_go_on)?;
+            if self.is_hung_up(opened) {
+                return Err(Errno::EIO);
+            }
         }
+    }
+
+    /// Whether the line was hung up since that file was opened. Never for /dev/console, which is the kernel's own.
+    fn is_hung_up(&self, opened: Opened) -> bool {
+        opened.number != CONSOLE && opened.era != self.era.load(Relaxed)
     }
 }
 
 /// The driver of all terminals' files.
 struct Terminals;
 
-/// The terminal behind a file. ENXIO for /dev/tty where the caller has none.
+/// The terminal behind a device's number. ENXIO for /dev/tty where the caller has none.
 fn find(number: DeviceNumber) -> Result<&'static Tty, Errno> {
     match number {
-        SCREEN => Ok(&SCREEN_TTY),
+        SCREEN | FOREGROUND_SCREEN => Ok(&SCREEN_TTY),
         SERIAL => Ok(&SERIAL_TTY),
         CONTROLLING => job_control::controlling_terminal(),
         CONSOLE => Ok(match console::primary() {
@@ -261,19 +282,36 @@ fn find(number: DeviceNumber) -> Result<&'static Tty, Errno> {
     }
 }
 
+/// Between two pieces of a long write: a signal cuts it short, and others get the CPU.
+fn pause() -> Result<(), Errno> {
+    if signal::wakes(&current()) {
+        return Err(Errno::ERESTARTSYS);
+    }
+    if per_cpu::need_reschedule() {
+        scheduler::schedule();
+    }
+    Ok(())
+}
+
 impl Device for Terminals {
-    fn open(&self, number: DeviceNumber, flags: OpenFlags) -> Result<(), Errno> {
+    fn open(&self, number: DeviceNumber, flags: OpenFlags) -> Result<Opened, Errno> {
         let tty = find(number)?;
-        let takes_control = number != CONSOLE && number != CONTROLLING;
+        let takes_control = number == SCREEN || number == SERIAL;
         if takes_control && !flags.contains(OpenFlags::NO_CONTROLLING_TERMINAL) && flags.is_readable() {
             job_control::acquire_by_open(tty);
         }
-        Ok(())
+        let number = if number == CONSOLE { CONSOLE } else { tty.number() };
+        Ok(Opened { number, era: tty.era.load(Relaxed) })
     }
 
-    fn read(&self, number: DeviceNumber, request: Request, sink: &mut dyn transfer::Sink) -> Result<usize, Errno> {
-        let tty = find(number)?;
-        job_control::check(tty, Access::Read)?;
+    fn read(&self, opened: Opened, request: Request, sink: &mut dyn transfer::Sink) -> Result<usize, Errno> {
+        let tty = find(opened.number)?;
+        if tty.is_hung_up(opened) {
+            return Ok(0);
+        }
+        if opened.number != CONSOLE {
+            job_control::check(tty, Access::Read)?;
+        }
         let size = sink.remaining().min(LARGEST_READ_BYTES);
         let (mut small, mut large) = ([0; SMALL_READ_BYTES], Vec::new());
         let buffer = match small.get_mut(..size) {
@@ -284,22 +322,26 @@ impl Device for Terminals {
                 &mut large[..]
             }
         };
-        let count = tty.read_into(buffer, request.nonblocking)?;
+        let count = tty.read_into(buffer, opened, request.nonblocking)?;
         sink.put(buffer.get(..count).unwrap_or_default())
     }
 
-    fn write(&self, number: DeviceNumber, request: Request, source: &mut dyn transfer::Source) -> Result<usize, Errno> {
-        let tty = find(number)?;
+    fn write(&self, opened: Opened, request: Request, source: &mut dyn transfer::Source) -> Result<usize, Errno> {
+        let tty = find(opened.number)?;
+        if tty.is_hung_up(opened) {
+            return Err(Errno::EIO);
+        }
         let mut output = tty.output();
-        if number == CONSOLE {
+        if opened.number == CONSOLE {
             output.destination = Destination::All;
+        } else {
+            job_control::check(tty, Access::Write)?;
         }
         let mut done = 0;
         while source.remaining() > 0 {
             let mut chunk = [0; WRITE_BYTES];
-            let written = job_control::check(tty, Access::Write).and_then(|()| {
-                let count = source.take(&mut chunk)?;
-                tty.write_all(chunk.get(..count).unwrap_or_default(), &mut output, request.nonblocking)?;
+            let written = source.take(&mut chunk).and_then(|count| {
+                tty.write_all(chunk.get(..count).unwrap_or_default(), &mut output, opened, request.nonblocking)?;
                 Ok(count)
             });
             match written {
@@ -308,15 +350,21 @@ impl Device for Terminals {
                 Err(_) if done > 0 => break,
                 Err(error) => return Err(error),
             }
+            if source.remaining() > 0 && pause().is_err() {
+                break;
+            }
         }
         Ok(done)
     }
 
-    fn poll<'a>(&'a self, number: DeviceNumber, table: Option<&mut PollTable<'a>>) -> Events {
-        let Ok(tty) = find(number) else { return Events::ERROR };
+    fn poll<'a>(&'a self, opened: Opened, table: Option<&mut PollTable<'a>>) -> Events {
+        let Ok(tty) = find(opened.number) else { return Events::ERROR };
         if let Some(table) = table {
             table.add(&tty.readable);
             table.add(&tty.writable);
+        }
+        if tty.is_hung_up(opened) {
+            return Events::READABLE | Events::WRITABLE | Events::ERROR | Events::HANG_UP;
         }
         let state = tty.lock();
         let mut events = Events::empty();
@@ -325,8 +373,9 @@ impl Device for Terminals {
         events
     }
 
-    fn ioctl(&self, number: DeviceNumber, command: u32, argument: u64) -> Result<isize, Errno> {
-        super::control::ioctl(find(number)?, command, argument)
+    fn ioctl(&self, opened: Opened, command: u32, argument: u64) -> Result<isize, Errno> {
+        let tty = find(opened.number)?;
+        super::control::ioctl(tty, command, argument, tty.is_hung_up(opened))
     }
 
     fn is_seekable(&self) -> bool {

@@ -74,8 +74,10 @@ pub struct LineDiscipline {
     literal: bool,
     /// ECHOPRT: erased characters are being shown between `\` and `/`.
     erasing: bool,
-    /// Output was stopped by VSTOP or tcflow().
+    /// Output is stopped: by VSTOP, or by tcflow().
     stopped: bool,
+    /// It was tcflow(), and only tcflow() lets it go on.
+    held_back: bool,
     /// The device's column, for tabs.
     column: usize,
     /// The column in which the line being typed began.
@@ -95,10 +97,20 @@ impl LineDiscipline {
             literal: false,
             erasing: false,
             stopped: false,
+            held_back: false,
             column: 0,
             line_column: 0,
             pending: ArrayVec::new_const(),
         }
+    }
+
+    /// As new, after a hang-up.
+    pub fn reset(&mut self) {
+        self.flush_input();
+        self.termios = Termios::INITIAL;
+        self.stopped = false;
+        self.held_back = false;
+        self.pending.clear();
     }
 
     // Settings.
@@ -247,7 +259,7 @@ impl LineDiscipline {
         }
         sink.signal(signal);
         if self.input(InputFlags::IXON) {
-            self.stopped = false;
+            self.stopped = self.held_back;
         }
         if self.local(LocalFlags::ECHO) {
             self.echo(byte, sink);
@@ -301,7 +313,7 @@ impl LineDiscipline {
     /// With IXANY, any byte lets stopped output go on.
     fn start_by_any(&mut self) {
         if self.input(InputFlags::IXON) && self.input(InputFlags::IXANY) {
-            self.stopped = false;
+            self.stopped = self.held_back;
         }
     }
 

@@ -18,5 +18,5 @@ pub mod job_control;
 #[cfg(target_os = "none")]
 pub use {
     device::{initialise, serve_typing},
-    job_control::leader_ended,
+    job_control::{Controlling, hang_up_own, leader_ends},
 };

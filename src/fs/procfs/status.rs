@@ -74,7 +74,7 @@ pub(super) fn stat(subject: &Subject, text: &mut Text) -> Result<(), Errno> {
     let state = state(subject, &relations);
     let start_ticks = subject.process.start_time_ns / NS_PER_TICK;
     let process = &subject.process;
-    let (terminal, foreground) = match job_control::terminal_of(relations.session) {
+    let (terminal, foreground) = match job_control::terminal_of(&subject.process) {
         Some((number, foreground)) => (number.0, foreground.map_or(-1, i64::from)),
         None => (0, -1),
     };

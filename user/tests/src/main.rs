@@ -25,8 +25,10 @@ mod pipes;
 mod proc;
 mod processes;
 mod signals;
+mod terminals;
 mod threads;
 mod time;
+mod typing;
 
 use conformance::harness::Family;
 
@@ -44,8 +46,10 @@ const FAMILIES: &[Family] = &[
     ("proc", proc::CASES),
     ("processes", processes::CASES),
     ("signals", signals::CASES),
+    ("terminals", terminals::CASES),
     ("threads", threads::CASES),
     ("time", time::CASES),
+    ("typing", typing::CASES),
 ];
 
 fn main() {

@@ -10,15 +10,28 @@ impl LineDiscipline {
         self.stopped
     }
 
-    /// tcflow(TCOOFF).
-    pub fn stop(&mut self) {
+    /// VSTOP was typed.
+    pub(super) fn stop(&mut self) {
         self.stopped = true;
     }
 
-    /// tcflow(TCOON): what was held back goes out.
-    pub fn start(&mut self, sink: &mut impl Sink) {
-        self.stopped = false;
+    /// VSTART was typed, or IXON turned off: what waits goes out, unless a program holds it back.
+    pub(super) fn start(&mut self, sink: &mut impl Sink) {
+        self.stopped = self.held_back;
         self.pass_on(sink);
+    }
+
+    /// tcflow(TCOOFF).
+    pub fn hold(&mut self) {
+        self.held_back = true;
+        self.stopped = true;
+    }
+
+    /// tcflow(TCOON), which undoes [`Self::hold`] and nothing else.
+    pub fn let_go(&mut self, sink: &mut impl Sink) {
+        if core::mem::take(&mut self.held_back) {
+            self.start(sink);
+        }
     }
 
     /// Takes a program's bytes and passes them on as OPOST and its kin say; how many were taken: none while output is stopped.
