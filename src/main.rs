@@ -64,8 +64,8 @@ mod kernel {
 
     /// Which events are recorded (`trace=`).
     fn choose_trace(boot: &BootInformation) {
-        if let Err(word) = boot.command_line.trace().map_or(Ok(()), trace::enable) {
-            ::log::warn!(target: "trace", "there are no events named {word}");
+        if let Err(word) = boot.command_line.trace().map_or(Ok(()), trace::select) {
+            ::log::warn!(target: "trace", "there are no events named {word}; nothing is recorded");
         }
     }
 

@@ -144,25 +144,19 @@ static RINGS: [Ring; 1] = [Ring::new()];
 /// The kinds asked for, one bit each.
 static ENABLED: AtomicU8 = AtomicU8::new(0);
 
-/// Turns on what a `trace=` word lists, separated by commas; `all` is all. Returns the first word it doesn't know, and
-/// turns on the others.
-pub fn enable(list: &str) -> Result<(), &str> {
-    let mut unknown = Ok(());
-    for word in list.split(',').filter(|word| !word.is_empty()) {
-        match Kind::ALL.into_iter().find(|kind| kind.name() == word) {
-            Some(kind) => {
-                ENABLED.fetch_or(kind.bit(), Ordering::Relaxed);
-            }
-            None if word == "all" => ENABLED.store(u8::MAX, Ordering::Relaxed),
-            None => unknown = unknown.and(Err(word)),
-        }
+/// Records what a `trace=` word lists, separated by commas, and nothing else; `all` is all, `none` is nothing. With a word
+/// that it doesn't know, which it returns, it changes nothing.
+pub fn select(list: &str) -> Result<(), &str> {
+    let mut selected = 0;
+    for word in list.split(',').filter(|word| !word.is_empty() && *word != "none") {
+        selected |= match Kind::ALL.into_iter().find(|kind| kind.name() == word) {
+            Some(kind) => kind.bit(),
+            None if word == "all" => u8::MAX,
+            None => return Err(word),
+        };
     }
-    unknown
-}
-
-/// Turns everything off; what was recorded stays.
-pub fn disable() {
-    ENABLED.store(0, Ordering::Relaxed);
+    ENABLED.store(selected, Ordering::Relaxed);
+    Ok(())
 }
 
 #[inline(always)]
@@ -248,12 +242,14 @@ mod tests {
     }
 
     #[test]
-    fn words_turn_kinds_on() {
-        assert_eq!(enable("switch,nonsense,cr3"), Err("nonsense"));
+    fn words_select_kinds() {
+        assert_eq!(select("switch,cr3"), Ok(()));
         assert!(enabled(Kind::Switch) && enabled(Kind::Cr3) && !enabled(Kind::Exec));
-        assert_eq!(enable("all"), Ok(()));
+        assert_eq!(select("exec,nonsense"), Err("nonsense"));
+        assert!(enabled(Kind::Switch) && !enabled(Kind::Exec));
+        assert_eq!(select("all"), Ok(()));
         assert!(enabled(Kind::Exec));
-        disable();
+        assert_eq!(select("none"), Ok(()));
         assert!(!enabled(Kind::Switch));
     }
 }

@@ -97,12 +97,12 @@ kernel_test! {
     }
 
     fn interrupts_are_traced_when_asked_for() {
-        assert_eq!(trace::enable("irq"), Ok(()));
+        assert_eq!(trace::select("irq"), Ok(()));
         let ticks = per_cpu::ticks();
         while per_cpu::ticks() < ticks + 2 {
             x86_64::instructions::hlt();
         }
-        trace::disable();
+        assert_eq!(trace::select("none"), Ok(()));
         let last = trace::last_events(1).next().expect("a tick was traced");
         assert_eq!((last.kind, last.second), (trace::Kind::Irq, 0));
         assert!(clock::now_ns() - last.time_ns < 1_000_000_000);

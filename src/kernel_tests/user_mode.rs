@@ -225,9 +225,9 @@ kernel_test! {
             Some(found.thread.page_table_frame())
         };
         sleep_ticks(2);
-        assert_eq!(trace::enable("switch,cr3"), Ok(()));
+        assert_eq!(trace::select("switch,cr3"), Ok(()));
         sleep_ticks(40);
-        trace::disable();
+        assert_eq!(trace::select("none"), Ok(()));
         let events: Vec<_> = trace::last_events(usize::MAX).filter(|event| event.kind != Kind::Irq).collect();
         let mut loaded = None;
         let mut turns = 0;

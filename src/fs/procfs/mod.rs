@@ -53,6 +53,9 @@ fn make() -> Result<tmpfs::Made, Errno> {
     for (name, text) in system::FILES {
         add(&file_system, &root, name, S_IFREG | 0o444, TextFile(*text))?;
     }
+    // Events tell of addresses in the kernel, and of what others do: root's alone.
+    let trace = Setting { text: system::trace, set: system::set_trace };
+    add(&file_system, &root, b"trace", S_IFREG | 0o600, trace)?;
     for (name, link) in [(&b"self"[..], process::OwnLink::Process), (b"thread-self", process::OwnLink::Thread)] {
         add(&file_system, &root, name, S_IFLNK | 0o777, link)?;
     }

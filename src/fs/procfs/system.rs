@@ -30,7 +30,6 @@ pub(super) const FILES: &[(&[u8], Writer)] = &[
     (b"loadavg", load_average),
     (b"meminfo", memory_info),
     (b"stat", stat),
-    (b"trace", trace),
     (b"uptime", uptime),
     (b"version", version),
 ];
@@ -159,8 +158,15 @@ fn file_systems(text: &mut Text) -> Result<(), Errno> {
     Ok(())
 }
 
-fn trace(text: &mut Text) -> Result<(), Errno> {
+/// /proc/trace: the recorded events.
+pub(super) fn trace(text: &mut Text) -> Result<(), Errno> {
     trace::write_last(text, usize::MAX).map_err(|_| Errno::ENOMEM)
+}
+
+/// Writing to it says which kinds are recorded from now on, as `trace=` does at boot.
+pub(super) fn set_trace(bytes: &[u8]) -> Result<(), Errno> {
+    let list = str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?;
+    trace::select(list.trim_ascii()).map_err(|_| Errno::EINVAL)
 }
 
 fn host_name(text: &mut Text) -> Result<(), Errno> {
