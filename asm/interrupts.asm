@@ -16,7 +16,7 @@
 ;  +120 | vector         |   by the stub
 ;  +112 | RDI            | \
 ;       | RSI RDX RCX RAX|  |
-;       | R8 R9 R10 R11  |  | by the entry: in the order of SAVE_REGISTERS
+;       | R8 R9 R10 R11  |  | by the entry: SAVE_REGISTERS
 ;       | RBX RBP R12 R13|  |
 ;       | R14            |  |
 ;    +0 | R15            | /   <- RSP = RDI at the call
@@ -33,33 +33,15 @@
 ;                     ordinary from there; so an IST stack is in use only while the kernel itself was interrupted.
 ;
 ; The way back: to user mode through return_to_user (asm/return.asm), which expects RSP = frame; to kernel mode right
-; here. IF, TF, NT and RF are cleared by the gate; DF here; AC (a user's, or an interrupted STAC..CLAC's) by CLAC, where there
+; here. IF, TF, NT and RF are cleared by the gate; DF by CLD; AC (a user's, or an interrupted STAC..CLAC's) by CLAC, where there
 ; is SMAP: else it has no effect in the kernel.
 
 %include "layout.inc"
+%include "registers.inc"
 
 extern interrupt_dispatch       ; src/interrupts/mod.rs
 extern return_to_user           ; asm/return.asm
 extern iretq_to_user
-
-%macro SAVE_REGISTERS 0
-    cld
-    push rdi
-    push rsi
-    push rdx
-    push rcx
-    push rax
-    push r8
-    push r9
-    push r10
-    push r11
-    push rbx
-    push rbp
-    push r12
-    push r13
-    push r14
-    push r15
-%endmacro
 
 %macro CLEAR_AC 0
     cmp byte [gs:PER_CPU_SMAP_PRESENT], 0
@@ -72,6 +54,7 @@ section .entry.text progbits alloc exec nowrite align=16
 bits 64
 
 interrupt_entry:
+    cld
     SAVE_REGISTERS
     test byte [rsp + FRAME_CS], 3
     jz .from_kernel
@@ -90,25 +73,12 @@ interrupt_entry:
 
 ; RSP = frame of interrupted kernel code, GS as that code had it.
 return_to_kernel:
-    pop r15
-    pop r14
-    pop r13
-    pop r12
-    pop rbp
-    pop rbx
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rax
-    pop rcx
-    pop rdx
-    pop rsi
-    pop rdi
+    RESTORE_REGISTERS
     add rsp, 16                                 ; vector, error code
     iretq
 
 exception_entry:
+    cld
     SAVE_REGISTERS
     test byte [rsp + FRAME_CS], 3
     jnz interrupt_entry.from_user
@@ -147,6 +117,7 @@ exception_entry:
     jmp interrupt_entry.on_thread_stack
 
 isolated_entry:
+    cld
     SAVE_REGISTERS
     test byte [rsp + FRAME_CS], 3
     jz exception_entry.from_kernel

@@ -5,6 +5,7 @@
 ; IRETQ or SYSRET turns interrupts on, so nothing can become pending unseen.
 
 %include "layout.inc"
+%include "registers.inc"
 
 extern work_before_return               ; src/task/user_return.rs
 extern get_thread_cr3                   ; src/task/switch.rs
@@ -14,24 +15,6 @@ extern page_table_was_loaded            ; src/task/switch.rs
 %define USER_RIP_LIMIT_BIT   47         ; a RIP with this bit or a higher one is not a user's
 
 section .text
-
-%macro RESTORE_REGISTERS 0
-    pop r15
-    pop r14
-    pop r13
-    pop r12
-    pop rbp
-    pop rbx
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rax
-    pop rcx
-    pop rdx
-    pop rsi
-    pop rdi
-%endmacro
 
 ; Does what is pending, until nothing is. Leaves with interrupts off. On entry RSP = the InterruptFrame.
 %macro SETTLE_PENDING_WORK 0

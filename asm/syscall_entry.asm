@@ -6,6 +6,7 @@
 ; replaced.
 
 %include "layout.inc"
+%include "registers.inc"
 
 extern syscall_dispatch                 ; src/syscall/mod.rs
 extern syscall_return                   ; asm/return.asm
@@ -26,21 +27,7 @@ syscall_entry:
     push rcx
     push rax                            ; in place of an error code: the number, for calls that are restarted
     push SYSCALL_FRAME_VECTOR
-    push rdi
-    push rsi
-    push rdx
-    push rcx
-    push rax
-    push r8
-    push r9
-    push r10
-    push r11
-    push rbx
-    push rbp
-    push r12
-    push r13
-    push r14
-    push r15
+    SAVE_REGISTERS
     sti
     xor ebp, ebp                        ; the kernel's backtrace ends here
     mov rdi, rsp
