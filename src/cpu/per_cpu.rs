@@ -35,10 +35,8 @@ pub struct PerCpu {
     /// Timer ticks since boot.
     ticks: AtomicU64,
     cpu_index: AtomicU32,
-    _padding: u64,
-    /// Where the CPU finds RSP0 and the interrupt stacks. Four bytes into its quadword, so that RSP0 is aligned and is
-    /// written by one store.
-    _to_align_rsp0: u32,
+    /// Where the CPU finds RSP0 and the interrupt stacks. Here it begins four bytes into a quadword, so that RSP0 is aligned
+    /// and is written by one store.
     task_state_segment: UnsafeCell<TaskStateSegment>,
     /// Ticks that interrupted a user program.
     pub(crate) user_ticks: AtomicU64,
@@ -78,8 +76,6 @@ impl PerCpu {
             smap_present: AtomicBool::new(false),
             ticks: AtomicU64::new(0),
             cpu_index: AtomicU32::new(index),
-            _padding: 0,
-            _to_align_rsp0: 0,
             task_state_segment: UnsafeCell::new(TaskStateSegment::new()),
             user_ticks: AtomicU64::new(0),
             interrupt_counts: [const { AtomicU32::new(0) }; VECTOR_COUNT],
