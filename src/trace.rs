@@ -7,7 +7,7 @@
 #![expect(clippy::indexing_slicing, reason = "positions are taken modulo the ring's length")]
 
 use core::fmt;
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// What an event tells. Its two values are named by [`Kind::value_names`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ const CAPACITY: usize = 1024;
 /// One CPU's last events.
 struct Ring {
     /// How many were ever recorded; the next one's slot is this modulo [`CAPACITY`].
-    recorded: AtomicU32,
+    recorded: AtomicU64,
     slots: [Slot; CAPACITY],
 }
 
@@ -109,7 +109,7 @@ impl Slot {
 
 impl Ring {
     const fn new() -> Self {
-        Self { recorded: AtomicU32::new(0), slots: [const { Slot::new() }; CAPACITY] }
+        Self { recorded: AtomicU64::new(0), slots: [const { Slot::new() }; CAPACITY] }
     }
 
     fn record(&self, event: Event) {
@@ -122,19 +122,26 @@ impl Ring {
         slot.kind.store(event.kind as u64, Ordering::Release);
     }
 
-    /// The last `count` events, oldest first; one that is being written is left out.
+    /// The last `count` events, oldest first. Left out are those that are being written, and those that newer ones take the
+    /// place of meanwhile.
     fn last(&self, count: usize) -> impl Iterator<Item = Event> {
         let recorded = self.recorded.load(Ordering::Acquire);
-        let count = count.min(CAPACITY).min(recorded as usize) as u32;
-        (recorded.wrapping_sub(count)..recorded).filter_map(|number| {
-            let slot = &self.slots[number as usize % CAPACITY];
-            Some(Event {
-                kind: Kind::from_number(slot.kind.load(Ordering::Acquire))?,
-                time_ns: slot.time_ns.load(Ordering::Relaxed),
-                first: slot.first.load(Ordering::Relaxed),
-                second: slot.second.load(Ordering::Relaxed),
-            })
-        })
+        let count = (count.min(CAPACITY) as u64).min(recorded);
+        (recorded - count..recorded).filter_map(|number| self.read(number))
+    }
+
+    /// The event of that number, if it is whole and still there.
+    fn read(&self, number: u64) -> Option<Event> {
+        let slot = &self.slots[number as usize % CAPACITY];
+        let event = Event {
+            kind: Kind::from_number(slot.kind.load(Ordering::Acquire))?,
+            time_ns: slot.time_ns.load(Ordering::Acquire),
+            first: slot.first.load(Ordering::Acquire),
+            second: slot.second.load(Ordering::Acquire),
+        };
+        // Whoever writes to the slot has claimed it first: if nobody has by now, what was read belongs together.
+        let claimed = self.recorded.load(Ordering::Relaxed);
+        (claimed - number <= CAPACITY as u64).then_some(event)
     }
 }
 
@@ -232,6 +239,17 @@ mod tests {
         assert_eq!(ring.last(usize::MAX).count(), CAPACITY);
         assert_eq!(ring.last(usize::MAX).next(), Some(event(10)));
         assert_eq!(ring.last(1).next(), Some(event(total - 1)));
+    }
+
+    #[test]
+    fn an_event_that_newer_ones_replace_while_it_is_read_is_left_out() {
+        let ring = Box::new(Ring::new());
+        (0..CAPACITY as u64).for_each(|number| ring.record(event(number)));
+        let mut events = ring.last(usize::MAX);
+        assert_eq!(events.next(), Some(event(0)));
+        ring.record(event(5000));
+        ring.record(event(5001));
+        assert_eq!(events.next(), Some(event(2)), "and not 5001");
     }
 
     #[test]
