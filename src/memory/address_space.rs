@@ -135,12 +135,12 @@ impl AddressSpace {
         let start = self.place(placement, length)?;
         let range = start..start + length;
         if matches!(placement, Placement::Fixed(_)) && !self.areas.is_free(range.clone()) {
-            self.check_limits(length / PAGE, &mapping, self.pages_mapped_in(range.clone()))?;
+            self.check_limits(length / PAGE - self.pages_mapped_in(range.clone()), &mapping)?;
             // Room for the new area first, so that nothing fails once the old ones are gone.
             self.areas.reserve(3)?;
             self.unmap(range.clone())?;
         } else {
-            self.check_limits(length / PAGE, &mapping, 0)?;
+            self.check_limits(length / PAGE, &mapping)?;
         }
         self.add_area(Area { start: range.start, end: range.end, mapping })?;
         Ok(start)
@@ -185,10 +185,9 @@ impl AddressSpace {
         below.or_else(|| self.areas.find_gap_above(self.mmap_top, USER_END, length)).ok_or(Errno::ENOMEM)
     }
 
-    /// RLIMIT_AS, RLIMIT_DATA, and more than the machine could ever hold. `replaced` pages go away meanwhile.
-    pub(super) fn check_limits(&self, pages: u64, mapping: &Mapping, replaced: u64) -> Result<(), Errno> {
-        let total = self.mapped_pages.saturating_sub(replaced).saturating_add(pages);
-        if total > self.limits.address_space / PAGE {
+    /// Whether so many pages more are within RLIMIT_AS, RLIMIT_DATA, and what the machine could ever hold.
+    pub(super) fn check_limits(&self, pages: u64, mapping: &Mapping) -> Result<(), Errno> {
+        if self.mapped_pages.saturating_add(pages) > self.limits.address_space / PAGE {
             return Err(Errno::ENOMEM);
         }
         if mapping.is_data() {
@@ -402,7 +401,7 @@ impl AddressSpace {
         if self.areas.find_gap_below(new_end, old_end, length) != Some(old_end) {
             return Err(Errno::ENOMEM);
         }
-        self.check_limits(length / PAGE, &mapping, 0)?;
+        self.check_limits(length / PAGE, &mapping)?;
         self.add_area(Area { start: old_end, end: new_end, mapping })
     }
 

@@ -216,7 +216,7 @@ impl AddressSpace {
             page < below.end.saturating_add(gap)
         });
         let too_large = area.end - page > self.limits.stack;
-        if too_close || too_large || self.check_limits(grown, &area.mapping, 0).is_err() {
+        if too_close || too_large || self.check_limits(grown, &area.mapping).is_err() {
             return Err(FaultRefusal::Unmapped);
         }
         let Some(area) = self.areas.get_mut(index) else { return Err(FaultRefusal::Unmapped) };

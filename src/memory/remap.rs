@@ -16,7 +16,8 @@ pub enum Move {
 }
 
 impl AddressSpace {
-    /// Returns the area's new address. Nothing has changed when it fails.
+    /// Returns the area's new address. Nothing has changed when it fails, but that `Move::To` may have emptied its target, as on
+    /// Linux.
     pub fn remap(&mut self, old: Range<u64>, new_length: u64, how: Move) -> Result<u64, Errno> {
         let new_length = new_length.checked_next_multiple_of(PAGE).ok_or(Errno::EINVAL)?;
         let old = checked_range(old).ok_or(Errno::EINVAL)?;
@@ -58,7 +59,7 @@ impl AddressSpace {
             return Ok(false);
         }
         let Some(mapping) = self.areas.get(index).map(|area| area.mapping.clone()) else { return Ok(false) };
-        self.check_limits(added / PAGE, &mapping, 0)?;
+        self.check_limits(added / PAGE, &mapping)?;
         if let Some(area) = self.areas.get_mut(index) {
             area.end = new_end;
         }
@@ -74,7 +75,7 @@ impl AddressSpace {
         if !target.is_multiple_of(PAGE) || overlaps {
             return Err(Errno::EINVAL);
         }
-        self.areas.reserve(4)?;
+        self.areas.reserve(5)?;
         if !self.areas.is_free(target..new_end) {
             self.unmap(target..new_end)?;
         }
@@ -94,13 +95,16 @@ impl AddressSpace {
             *offset = offset.wrapping_add(old.start - area.start);
         }
         mapping.flags.remove(AreaFlags::STACK);
-        self.check_limits(new_length.saturating_sub(old_length) / PAGE, &mapping, 0)?;
+        self.check_limits(new_length.saturating_sub(old_length) / PAGE, &mapping)?;
         self.areas.reserve(3)?;
         let new_range = target..target + old_length;
         if let Err(error) = prepare_tables(&mut self.table, &old, target) {
             let index = self.areas.index_at(target);
             let ceiling = self.areas.start_of(index).unwrap_or(USER_END + PAGE);
-            self.table.free_tables(new_range, self.areas.end_before(index), ceiling);
+            if self.table.free_tables(new_range, self.areas.end_before(index), ceiling) {
+                // The processor may have looked at the new tables already.
+                tlb::flush(self.table.root(), Stale::Many);
+            }
             return Err(error);
         }
         self.add_area(Area { start: target, end: target + new_length, mapping })?;

@@ -458,6 +458,32 @@ fn are_placements_what_mmap_promises() {
 }
 
 #[test]
+fn does_replacing_data_need_no_more_of_its_limit() {
+    let mut space = AddressSpace::new().unwrap();
+    let address = space.map(Placement::Anywhere, 4 * PAGE, Mapping::anonymous(RW)).unwrap();
+    space.limits.data = 5 * PAGE;
+    assert_eq!(space.map(Placement::Fixed(address), 4 * PAGE, Mapping::anonymous(RW)), Ok(address));
+    assert_eq!(space.map(Placement::Anywhere, 2 * PAGE, Mapping::anonymous(RW)), Err(Errno::ENOMEM));
+}
+
+#[test]
+fn does_a_move_that_finds_no_memory_leave_the_tlb_true() {
+    let mut space = AddressSpace::new().unwrap();
+    let address = space.map(Placement::Anywhere, PAGE, Mapping::anonymous(RW)).unwrap();
+    space.resolve_fault(address, Access::Write).unwrap();
+    frames::trim();
+    let mut taken = Vec::new();
+    while let Ok(page) = PageRef::new() {
+        taken.push(page);
+    }
+    taken.truncate(taken.len() - 2);
+    tlb::tests::FLUSHES.take();
+    let moved = space.remap(address..address + PAGE, PAGE, Move::To(0x1000_0000));
+    assert_eq!(moved, Err(Errno::ENOMEM), "two frames of three");
+    assert_eq!(tlb::tests::FLUSHES.take(), [(space.page_table_frame(), Stale::Many)]);
+}
+
+#[test]
 fn does_a_shared_file_opened_for_reading_stay_read_only() {
     let mut space = AddressSpace::new().unwrap();
     let read = Protection::READ;
