@@ -4,11 +4,16 @@ use super::features::features;
 use super::{gdt, per_cpu};
 use x86_64::VirtAddr;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
-use x86_64::registers::model_specific::{LStar, SFMask, Star};
+use x86_64::registers::model_specific::{LStar, Msr, SFMask, Star};
 use x86_64::registers::rflags::RFlags;
 use x86_64::structures::gdt::SegmentSelector;
 
-/// Sets CR0, CR4 and EFER. CR4.SMAP and SMEP come last, when nothing maps user pages for the kernel's use any more: they
+/// The page attribute table (SDM 3A §12.12): entry 1, which PWT alone selects, becomes write-combining; the rest is as after
+/// reset.
+const IA32_PAT: u32 = 0x277;
+const PAGE_ATTRIBUTES: u64 = 0x0007_0406_0007_0106;
+
+/// Sets CR0, CR4, EFER and the page attributes. CR4.SMAP and SMEP come last, when nothing maps user pages for the kernel's use any more: they
 /// are part of [`protect_from_user_pages`].
 pub fn init() {
     let features = features();
@@ -35,6 +40,10 @@ pub fn init() {
             flags.insert(EferFlags::SYSTEM_CALL_EXTENSIONS);
             flags.set(EferFlags::NO_EXECUTE_ENABLE, features.nx);
         });
+    }
+    if features.pat {
+        // SAFETY: the register is there, and nothing that is mapped selects the entry that changes.
+        unsafe { Msr::new(IA32_PAT).write(PAGE_ATTRIBUTES) };
     }
 }
 

@@ -39,6 +39,8 @@ features! {
     nx: extended.edx[20],
     /// Global pages.
     pge: basic.edx[13],
+    /// The page attribute table: write-combining by page.
+    pat: basic.edx[16],
     /// 1 GiB pages.
     one_gib_pages: extended.edx[26],
     /// Process-context identifiers.

@@ -16,8 +16,9 @@ use super::screen::{Renderer, Screen, Storage};
 use super::{keyboard, serial};
 use crate::boot::command_line::Console;
 use crate::lock::{IrqLock, Rank};
+use crate::memory::device_map;
 use crate::memory::direct_map;
-use crate::memory::kernel_map::{self, Caching};
+use crate::memory::kernel_map::Caching;
 use crate::{boot, interrupts};
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering::Relaxed};
@@ -108,7 +109,7 @@ pub fn attach_screen_early(screen: Option<boot::Screen>) {
 
 /// Shows text from now on. What the screen showed before stays, and what was written while it was detached is added.
 pub fn attach_screen(screen: Option<boot::Screen>) {
-    attach(screen, |address, bytes| kernel_map::map_device(address, bytes, Caching::WriteCombining).ok());
+    attach(screen, |address, bytes| device_map::map_device(address, bytes, Caching::WriteCombining).ok());
 }
 
 fn attach(screen: Option<boot::Screen>, map: impl Fn(PhysAddr, usize) -> Option<*mut u8>) {

@@ -5,7 +5,8 @@
 
 use super::acpi::{self, Register, SleepControl};
 use crate::cpu;
-use crate::memory::kernel_map::{self, Caching};
+use crate::memory::device_map;
+use crate::memory::kernel_map::Caching;
 use x86_64::instructions::port::Port;
 use x86_64::instructions::{hlt, interrupts};
 
@@ -123,7 +124,7 @@ impl Reached {
     fn new(register: Register) -> Option<Self> {
         match register {
             Register::Port(port) => Some(Self::Port(port)),
-            Register::Memory(address) => kernel_map::map_device(address, 2, Caching::Uncached).ok().map(Self::Mapped),
+            Register::Memory(address) => device_map::map_device(address, 2, Caching::Uncached).ok().map(Self::Mapped),
         }
     }
 

@@ -3,7 +3,8 @@
 
 use super::clock::with_tsc;
 use super::time_scale::TimeScale;
-use crate::memory::kernel_map::{Caching, map_device};
+use crate::memory::device_map::map_device;
+use crate::memory::kernel_map::Caching;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 use volatile::VolatilePtr;

@@ -4,7 +4,8 @@
 
 use super::clock;
 use crate::errno::Errno;
-use crate::memory::kernel_map::{Caching, map_device};
+use crate::memory::device_map::map_device;
+use crate::memory::kernel_map::Caching;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering::Relaxed};
 use volatile::VolatilePtr;

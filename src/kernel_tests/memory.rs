@@ -5,7 +5,9 @@ use crate::boot::{self, Holder};
 use crate::cpu::features::features;
 use crate::kernel_test;
 use crate::memory::page_table::{Entry, Table};
-use crate::memory::{AddressSpace, Mapping, Placement, Protection, direct_map, frames, heap, kernel_map, kernel_stack};
+use crate::memory::{
+    AddressSpace, Mapping, Placement, Protection, device_map, direct_map, frames, heap, image, kernel_map, kernel_stack,
+};
 use alloc::vec::Vec;
 use core::ops::Range;
 use x86_64::PhysAddr;
@@ -71,7 +73,7 @@ kernel_test! {
         let (mut run, mut run_span) = (0..0, PAGE);
         let largest_span = if features().one_gib_pages { 1 << 30 } else { 2 << 20 };
         let assert_small_enough = |run: &Range<u64>, span: u64| {
-            let start = run.start.max(kernel_map::small_pages_end()).next_multiple_of(span * 512);
+            let start = run.start.max(kernel_map::build::small_pages_end()).next_multiple_of(span * 512);
             assert!(span == largest_span || start + span * 512 > run.end, "{run:x?} in pages of {span:#x}");
         };
         kernel_map::for_each_mapping(|address, span, _| {
@@ -91,7 +93,7 @@ kernel_test! {
         let usable = information.memory_map.usable_bytes();
         let end = information.memory_map.usable().map(|region| region.end.as_u64()).max().expect("memory");
         let bytes = |range: Range<u64>| range.end - range.start;
-        let image = bytes(kernel_map::image_range()) - bytes(kernel_map::boot_part_range());
+        let image = bytes(image::physical_range()) - bytes(image::boot_part());
         let module: u64 = information.modules.first().map_or(0, |module| module.range.size_bytes());
         let entries = end / PAGE * 16;
         let managed = frames::counts().total as u64 * PAGE;
@@ -109,8 +111,8 @@ kernel_test! {
             assert!(!is_whole_page || held.holder == Holder::Kernel || is_given_back == expected, "{held:?}");
         }
         let first_of = |range: Range<u64>| PhysFrame::containing_address(PhysAddr::new(range.start));
-        assert!(!frames::is_reserved(first_of(kernel_map::boot_part_range())));
-        assert!(frames::is_reserved(first_of(kernel_map::boot_part_range().end..kernel_map::image_range().end)));
+        assert!(!frames::is_reserved(first_of(image::boot_part())));
+        assert!(frames::is_reserved(first_of(image::boot_part().end..image::physical_range().end)));
     }
 
     fn the_lower_half_of_the_kernels_own_table_is_empty() {
@@ -247,10 +249,10 @@ kernel_test! {
         let page = frames::PageRef::new_zeroed().expect("memory");
         page.write(0x123, b"device");
         let physical = page.frame().start_address() + 0x123;
-        let mapped = kernel_map::map_device(physical, 6, kernel_map::Caching::Uncached).expect("room");
+        let mapped = device_map::map_device(physical, 6, kernel_map::Caching::Uncached).expect("room");
         // SAFETY: six bytes that were just mapped.
         assert_eq!(unsafe { core::slice::from_raw_parts(mapped, 6) }, b"device");
         assert_eq!(kernel_map::translate(mapped as u64).map(|(_, physical)| physical), Some(physical));
-        assert_eq!(kernel_map::map_firmware(physical, 6), Ok(direct_map::pointer(physical)));
+        assert_eq!(device_map::map_firmware(physical, 6), Ok(direct_map::pointer(physical)));
     }
 }

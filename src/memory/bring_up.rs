@@ -9,7 +9,7 @@ pub use machine::init;
 #[cfg(target_os = "none")]
 mod machine {
     use super::super::early::FreeRanges;
-    use super::super::{frames, kernel_map, user_access};
+    use super::super::{frames, image, kernel_map, user_access};
     use super::{bytes_of, no_longer_needed};
     use crate::boot::BootInformation;
     use crate::cpu::gdt;
@@ -21,16 +21,16 @@ mod machine {
     pub fn init(information: &BootInformation) {
         let usable = information.memory_map.usable().map(|range| range.start.as_u64()..range.end.as_u64());
         let held = information.held.iter().map(bytes_of);
-        let mut free = FreeRanges::new(usable, held.chain([kernel_map::image_range()]));
+        let mut free = FreeRanges::new(usable, held.chain([image::physical_range()]));
         user_access::allow_access_where_smap_forbids();
-        kernel_map::build(information, &mut free);
+        kernel_map::build::build(information, &mut free);
         frames::init(&mut free);
         // Their frames are the image's: they aren't given to anybody.
         gdt::guard_pages().for_each(|guard| {
             kernel_map::unmap_page(guard.as_u64());
         });
         // The code that ran before paging has done its work.
-        frames::give_back(kernel_map::boot_part_range());
+        frames::give_back(image::boot_part());
         no_longer_needed(&information.held).for_each(frames::give_back);
         let counts = frames::counts();
         log::info!(

@@ -10,6 +10,8 @@
 pub mod address_space;
 pub mod areas;
 mod bring_up;
+#[cfg(target_os = "none")]
+pub mod device_map;
 pub mod direct_map;
 pub mod early;
 pub mod faults;
@@ -17,6 +19,8 @@ mod fork;
 pub mod frames;
 #[cfg(target_os = "none")]
 pub mod heap;
+#[cfg(target_os = "none")]
+pub mod image;
 #[cfg(target_os = "none")]
 pub mod kernel_map;
 #[cfg(target_os = "none")]
