@@ -1,6 +1,7 @@
 //! Do frames come back, apart from each other and whole?
 
 use super::*;
+use crate::memory::early::FreeRanges;
 use std::collections::HashMap;
 
 /// A small generator of pseudo-random numbers (xorshift64*), so that a failing run can be repeated.
@@ -101,15 +102,45 @@ fn giving_back_twice_gives_once() {
     let pointer = |address| direct_map::frame_pointer(place).wrapping_add(address as usize % (16 * PAGE_SIZE));
     let mut free = FreeRanges::new([2 << 20..4 << 20, 5 << 20..6 << 20].into_iter(), [].into_iter());
     table.init(&mut free, pointer);
-    let before = table.allocator.lock().total;
+    let before = table.counts().total;
     assert_eq!(before, 3 * 256 - 6, "the table of 1,536 entries took six frames");
     table.give_back((4 << 20) + 5..(4 << 20) + 3 * 4096 + 7);
     table.give_back((4 << 20)..(5 << 20) + 4096);
-    assert_eq!(table.allocator.lock().total, before + 256);
-    assert_eq!(table.allocator.lock().free, before + 256 - 1, "one holds the zeros");
+    assert_eq!(table.counts().total, before + 256);
+    assert_eq!(table.counts().free, before + 256 - 1, "one holds the zeros");
     table.give_back(0..u64::MAX);
     table.give_back(0..u64::MAX);
-    assert_eq!(table.allocator.lock().total, 1536);
+    assert_eq!(table.counts().total, 1536);
     assert!(memory.base != 0);
     release_run(place, 4);
+}
+
+#[test]
+fn are_six_gib_with_holes_all_there_to_be_had() {
+    const GIB: u64 = 1 << 30;
+    const FRAMES_PER_GIB: usize = (GIB / PAGE_SIZE as u64) as usize;
+    let usable = [GIB..3 * GIB, 0..0x9_f000, 4 * GIB..8 * GIB + 4096, 500 * GIB..500 * GIB + (8 << 20)];
+    let reserved = [4 * GIB + (1 << 20)..4 * GIB + (2 << 20)];
+    let mut free = FreeRanges::new(usable.into_iter(), reserved.into_iter());
+    // Only the table itself is written to, and the frame of zeros, which comes out of memory last touched by nobody.
+    let table_bytes = (8 * FRAMES_PER_GIB + 1) * 16;
+    let mut place = vec![0_u128; table_bytes / 16];
+    let mut zeros = vec![0_u128; PAGE_SIZE / 16];
+    let (place, zeros): (*mut u8, *mut u8) = (place.as_mut_ptr().cast(), zeros.as_mut_ptr().cast());
+    let table = FrameTable::new();
+    table.init(&mut free, |address| if address == GIB { place } else { zeros });
+    let expected = 6 * FRAMES_PER_GIB + 1 - 256 - table_bytes.div_ceil(PAGE_SIZE);
+    assert_eq!(
+        table.counts(),
+        Counts { total: expected, free: expected - 1 },
+        "a small far-away piece isn't worth its table"
+    );
+    let mut runs = Vec::new();
+    while let Ok(run) = table.allocate_run(MAX_ORDER) {
+        runs.push(run);
+    }
+    assert!(runs.len() >= 6 * 256 - 10, "{} of 1,536 large runs", runs.len());
+    assert!(runs.iter().any(|run| run.start_address().as_u64() >= 7 * GIB));
+    runs.into_iter().for_each(|run| table.release_run(run, MAX_ORDER));
+    assert_eq!(table.counts().free, expected - 1);
 }
