@@ -332,7 +332,7 @@ pub const CASES: &[Case] = &[
         sys!(umask(0o027));
         let limit = libc::rlimit { rlim_cur: 12345, rlim_max: 23456 };
         sys!(setrlimit(libc::RLIMIT_CORE, &limit));
-        sys!(nice(3));
+        sys!(setpriority(libc::PRIO_PROCESS, 0, 13));
         helper(&[c"x", c"--helper-state"], &[])
     }),
     case!("the_process_is_named_after_its_file", {

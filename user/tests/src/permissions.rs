@@ -273,8 +273,8 @@ pub const CASES: &[Case] = &[
     case!(
         "a_user_may_lower_but_not_raise_priority",
         as_user(|| answers!(
-            ok(sys!(setpriority(libc::PRIO_PROCESS, 0, 5))),
-            ok(sys!(setpriority(libc::PRIO_PROCESS, 0, 0)))
+            ok(sys!(setpriority(libc::PRIO_PROCESS, 0, 15))),
+            ok(sys!(setpriority(libc::PRIO_PROCESS, 0, 14)))
         ))
     ),
     case!(
