@@ -1,7 +1,7 @@
-//! Assembles asm/*.asm with NASM and hands the objects and the linker script to the kernel's link. The init that is
-//! part of the kernel, asm/user/fallback_init.asm, becomes a program file, which src/exec/fallback.rs includes.
+//! Assembles asm/*.asm with NASM and hands the objects and the linker script to the kernel's link. What user mode
+//! gets from the kernel, asm/user/, becomes ELF files, which src/exec includes: the built-in init and the vDSO.
 //!
-//! Only the kernel target is linked from assembly; the host (unit tests, fuzzing) needs just that program.
+//! Only the kernel target is linked from assembly; the host (unit tests, fuzzing) needs just those files.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +12,10 @@ fn main() {
     println!("cargo::rerun-if-changed=linker.ld");
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    assemble(&root, &["-f", "bin"], &root.join("asm/user/fallback_init.asm"), &out.join("fallback_init.elf"));
+    for program in ["fallback_init", "vdso"] {
+        let source = root.join("asm/user").join(program).with_extension("asm");
+        assemble(&root, &["-f", "bin"], &source, &out.join(program).with_extension("elf"));
+    }
     if env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("none") {
         return;
     }

@@ -6,7 +6,7 @@
 mod kernel {
     use keel::boot::{self, BootInformation};
     use keel::drivers::{acpi, console, rtc, terminal};
-    use keel::{cpu, interrupts, log, memory, symbols, syscall, task, trace};
+    use keel::{cpu, exec, interrupts, log, memory, symbols, syscall, task, trace};
 
     /// Entered once, by asm/boot.asm, on the boot stack with interrupts off.
     #[unsafe(no_mangle)]
@@ -34,6 +34,7 @@ mod kernel {
         task::kernel_thread::init().expect("there is memory for the first thread");
         terminal::initialise().expect("there is memory for the terminals");
         syscall::init();
+        exec::vdso::init().expect("there is memory for the vDSO");
         start_first_work(boot);
         terminal::serve_typing().expect("there is memory for a thread");
         task::kernel_thread::idle()

@@ -63,6 +63,11 @@ impl Image {
 impl ImageMemory for Image {
     type File = OneFile;
 
+    fn map_vdso(&mut self, wanted: u64) -> Result<u64, Errno> {
+        assert!(wanted.is_multiple_of(PAGE) && wanted.checked_add(2 * PAGE).is_some_and(|end| end <= USER_END));
+        Ok(wanted + PAGE)
+    }
+
     fn map_file(&mut self, pages: Range<u64>, protection: Protection, _: &OneFile, offset: u64) -> Result<(), Errno> {
         assert!(offset.is_multiple_of(PAGE) && offset.checked_add(pages.end - pages.start).is_some());
         self.map(pages, protection);

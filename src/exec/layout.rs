@@ -2,9 +2,11 @@
 //!
 //! The amounts are those of Linux on x86-64: 28 bits of pages for the mmap area and for position-independent images, 22
 //! for the stack and 16-byte steps within two pages on top, 1 GiB for the heap's start. Switched off (`norandmaps`, or the
-//! personality ADDR_NO_RANDOMIZE) the addresses are Linux's fixed ones, those that gdb sessions show.
+//! personality ADDR_NO_RANDOMIZE) the addresses are Linux's fixed ones, those that gdb sessions show. The vDSO is a random
+//! way above the stack, as on Linux; where that ends at the last page, right above the mmap area.
 
 use crate::PAGE_SIZE;
+use crate::memory::page_table::Level;
 
 /// The first address that is not a program's: one page short of the lower half, so that no `syscall` instruction can end
 /// at a non-canonical address.
@@ -47,6 +49,8 @@ pub struct Layout {
     pub stack_slack: u64,
     /// The lowest address kept for the stack and the gap below it.
     pub stack_reserve_start: u64,
+    /// Where the vDSO's two pages go.
+    pub vdso: u64,
     /// New mappings go below this, downwards.
     pub mmap_base: u64,
     pub pie_base: u64,
@@ -67,17 +71,29 @@ impl Layout {
             .clamp(SMALLEST_MMAP_GAP, LARGEST_MMAP_GAP);
         let mmap_base =
             page_up(USER_END.saturating_sub(gap).saturating_sub(pages(pick(random.mmap, MMAP_RANDOM_PAGES))));
+        let vdso = above_stack(stack_top, random.stack >> 48).unwrap_or(mmap_base);
         let stack_reserve = stack_limit.clamp(SMALLEST_STACK_RESERVE, LARGEST_STACK_RESERVE);
         Self {
             stack_top,
             stack_slack,
             stack_reserve_start: page_down(stack_top.saturating_sub(stack_reserve).saturating_sub(STACK_GUARD_GAP)),
+            vdso,
             mmap_base,
             pie_base: PIE_BASE.saturating_add(pages(pick(random.image, MMAP_RANDOM_PAGES))),
             heap_offset: pages(pick(random.heap, HEAP_RANDOM_PAGES)),
         }
     }
 }
+
+/// A random place for the vDSO in the rest of the stack's own page table: so it costs no table of its own.
+fn above_stack(stack_top: u64, random: u64) -> Option<u64> {
+    let table_end = stack_top.next_multiple_of(Level::TWO.span()).min(USER_END);
+    let places = table_end.saturating_sub(stack_top).saturating_sub(VDSO_BYTES).checked_div(PAGE)?;
+    Some(stack_top.saturating_add(random.checked_rem(places)?.saturating_mul(PAGE)))
+}
+
+/// [vvar] and [vdso].
+pub const VDSO_BYTES: u64 = 2 * PAGE;
 
 /// Arguments may take this much even with a lower stack limit.
 const SMALLEST_STACK_RESERVE: u64 = 256 << 10;
@@ -108,6 +124,7 @@ mod tests {
         assert_eq!(layout.mmap_base, 0x7fff_f7ff_f000);
         assert_eq!(layout.pie_base, 0x5555_5555_4000);
         assert_eq!((layout.heap_offset, layout.stack_slack), (0, 0));
+        assert_eq!(layout.vdso, layout.mmap_base);
     }
 
     #[test]
@@ -131,6 +148,9 @@ mod tests {
                 let layout = Layout::new(&randomness(value, true), stack_limit);
                 assert!(layout.stack_top <= USER_END && layout.stack_top.is_multiple_of(PAGE));
                 assert!(layout.mmap_base < layout.stack_reserve_start && layout.mmap_base.is_multiple_of(PAGE));
+                let vdso = layout.vdso..layout.vdso + VDSO_BYTES;
+                assert!(vdso.start.is_multiple_of(PAGE) && vdso.end <= USER_END);
+                assert!(vdso.start >= layout.stack_top || vdso.end <= layout.stack_reserve_start);
                 assert!(layout.mmap_base > USER_END / 7 - (1 << 40));
                 assert!(layout.pie_base < 0x5655_5555_4000 + (1 << 40));
             }

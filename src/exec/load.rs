@@ -1,7 +1,7 @@
 //! The chain's last link: images are built in a kernel address space, through the direct map. CR3 stays what it is, so that
 //! the caller's memory can be read meanwhile, and an interrupt finds nothing unusual.
 
-use super::{ExecutableFile, ImageMemory, LoadedProcess, Protection};
+use super::{ExecutableFile, ImageMemory, LoadedProcess, Protection, vdso};
 use crate::errno::Errno;
 use crate::memory::address_space::{Limits, Placement, ProgramLayout};
 use crate::memory::{self, AddressSpace, AreaFlags, Mapping, PageSource};
@@ -49,6 +49,10 @@ impl<F: MappableFile> ImageMemory for NewImage<F> {
         let mut mapping = Mapping::anonymous(Protection::READ_WRITE.into());
         mapping.flags = AreaFlags::GROWS_DOWN | AreaFlags::STACK;
         self.map(pages, mapping)
+    }
+
+    fn map_vdso(&mut self, wanted: u64) -> Result<u64, Errno> {
+        vdso::map(&mut self.space, wanted)
     }
 
     fn writable(&mut self, address: u64) -> Result<&mut [u8], Errno> {

@@ -6,7 +6,8 @@
 //! 4. `arguments`, `stack`: argv, envp and the auxiliary vector become the first stack.
 //! 5. `identity`: what the process is allowed, and what set-ID bits take from it.
 //! 6. `prepare` leads through all of them, `#!` included, and gives a [`LoadedProcess`]: nothing that follows can fail.
-//! 7. `load`, `user_arguments`, `program_file`: the traits for the kernel's address spaces, callers and files.
+//! 7. `load`, `user_arguments`, `program_file`: the traits for the kernel's address spaces, callers and files; `vdso`: two
+//!    pages that every image gets.
 //!
 //! All of it is plain Rust over small traits ([`ExecutableFile`], [`Programs`], [`Arguments`], [`ImageMemory`]) and runs on
 //! the host in tests and under fuzzing. Every number that comes from a file or a program is added and multiplied with its
@@ -42,6 +43,7 @@ pub mod stack;
 mod tests;
 mod tls;
 mod user_arguments;
+pub mod vdso;
 
 use crate::errno::Errno;
 pub use arguments::{Arguments, KernelArguments, List};
@@ -93,6 +95,8 @@ pub trait ImageMemory {
     fn map_zeroed(&mut self, pages: Range<u64>, protection: Protection) -> Result<(), Errno>;
     /// Maps the stack, which grows downwards on its own.
     fn map_stack(&mut self, pages: Range<u64>) -> Result<(), Errno>;
+    /// Maps the vDSO, at that address if it is free; where it is, or 0 if there is none.
+    fn map_vdso(&mut self, wanted: u64) -> Result<u64, Errno>;
     /// The bytes from `address` to the end of its page, in a copy of that page which is the image's own.
     fn writable(&mut self, address: u64) -> Result<&mut [u8], Errno>;
     /// The top-level page table.

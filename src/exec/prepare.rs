@@ -93,7 +93,6 @@ pub fn prepare<P: Programs, M: ImageMemory<File = P::File>>(
     let layout = Layout::new(&identity.randomness(&request.random), identity.stack_limit);
     let plan = Plan::new(&elf, interpreter.as_ref().map(|(_, elf)| elf), layout)?;
     let stack = StackPlan::new(&measured, &plan, identity.stack_limit)?;
-    let auxiliary = stack.auxiliary(&plan, &identity.credentials, &request.machine);
 
     let mut memory = new_memory(&identity)?;
     load_image(&mut memory, &file, &plan.program)?;
@@ -101,6 +100,8 @@ pub fn prepare<P: Programs, M: ImageMemory<File = P::File>>(
         load_image(&mut memory, file, image)?;
     }
     memory.map_stack(stack.pages.clone())?;
+    let vdso = memory.map_vdso(plan.layout.vdso)?;
+    let auxiliary = stack.auxiliary(&plan, vdso, &identity.credentials, &request.machine);
     stack.write(&mut memory, &measured, arguments, &request.random.seed, &auxiliary)?;
     if let Some(block) = &stack.tls {
         block.write(&mut memory, &file, &request.random.seed)?;

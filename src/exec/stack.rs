@@ -52,11 +52,12 @@ pub enum AuxKey {
     Random = 25,
     Hwcap2 = 26,
     Execfn = 31,
+    SysinfoEhdr = 33,
     Minsigstksz = 51,
 }
 
 /// Entries of the auxiliary vector, AT_NULL included.
-pub const AUX_ENTRIES: usize = 20;
+pub const AUX_ENTRIES: usize = 21;
 /// Keys and values in turn, as they lie in memory and as /proc/PID/auxv gives them.
 pub type AuxiliaryVector = [[u64; 2]; AUX_ENTRIES];
 
@@ -199,9 +200,10 @@ impl StackPlan {
     }
 
     /// The auxiliary vector, in Linux's order.
-    pub fn auxiliary(&self, plan: &Plan, credentials: &Credentials, machine: &Machine) -> AuxiliaryVector {
+    pub fn auxiliary(&self, plan: &Plan, vdso: u64, credentials: &Credentials, machine: &Machine) -> AuxiliaryVector {
         let (user, group) = (credentials.user, credentials.group);
         let entries = [
+            (AuxKey::SysinfoEhdr, vdso),
             (AuxKey::Minsigstksz, machine.smallest_signal_stack),
             (AuxKey::Hwcap, machine.hwcap),
             (AuxKey::Pagesz, PAGE_SIZE as u64),

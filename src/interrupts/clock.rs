@@ -4,13 +4,15 @@
 //! is none either, the timer's ticks are the time and the counter only divides each of them: whatever rate it runs at, it
 //! can't leave its tick. Until the timer is there, the counter has to do.
 
+use super::time_page::{TimePage, TscTime};
 use super::time_scale::{NS_PER_SECOND, TimeScale};
 use super::timer::NS_PER_TICK;
 use super::{hpet, pit};
 use crate::lock::InterruptsOff;
 use core::arch::x86_64::_rdtsc;
 use core::hint::spin_loop;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64};
 use x86_64::instructions::port::Port;
 
 /// Where [`now_ns`] takes the time from.
@@ -46,6 +48,9 @@ static HPET_SCALE: AtomicU64 = AtomicU64::new(0);
 
 /// Nanoseconds between 1970 and time 0.
 static WALL_CLOCK_AT_START_NS: AtomicU64 = AtomicU64::new(0);
+
+/// The page that programs read the time from; null before there are programs.
+static TIME_PAGE: AtomicPtr<TimePage> = AtomicPtr::new(core::ptr::null_mut());
 
 /// The time-stamp counter.
 #[inline(always)]
@@ -119,11 +124,30 @@ pub(super) fn pit_works() -> bool {
     PIT_WORKS.load(Relaxed)
 }
 
+/// Writes the clock to a page for programs, now and whenever it changes.
+pub fn publish_in(page: &'static TimePage) {
+    TIME_PAGE.store(core::ptr::from_ref(page).cast_mut(), Release);
+    publish();
+}
+
+fn publish() {
+    // SAFETY: `publish_in` stored a reference that is valid for ever, or nobody did.
+    let Some(page) = (unsafe { TIME_PAGE.load(Acquire).as_ref() }) else { return };
+    let _one_writer = InterruptsOff::new();
+    let time = TscTime {
+        tsc_at_start: TSC_AT_START.load(Relaxed),
+        scale: TSC_SCALE.load(Relaxed),
+        wall_clock_at_start_ns: WALL_CLOCK_AT_START_NS.load(Relaxed),
+    };
+    page.write((SOURCE.load(Relaxed) == Source::TimeStampCounter as u8).then_some(time));
+}
+
 /// Corrects the time-stamp counter's frequency. The time goes on from where it was.
 pub(super) fn correct_tsc_hz(hz: u64) {
     let (now_ns, scale) = (now_ns(), TimeScale::from_hz(hz));
     TSC_SCALE.store(scale.fixed_point(), Relaxed);
     TSC_AT_START.store(read_tsc().wrapping_sub(scale.to_periods(now_ns)), Relaxed);
+    publish();
 }
 
 /// Nanoseconds between two values of the time-stamp counter.
@@ -142,6 +166,7 @@ pub(super) fn use_hpet(hz: u64) {
     HPET_AT_START.store(hpet::counter(), Relaxed);
     HPET_SCALE.store(TimeScale::from_hz(hz).fixed_point(), Relaxed);
     SOURCE.store(Source::Hpet as u8, Relaxed);
+    publish();
 }
 
 /// From now on the ticks are the time. It goes on from where it was.
@@ -150,6 +175,7 @@ pub(super) fn use_ticks() {
     TICK_NS.store(now_ns(), Relaxed);
     TICK_TSC.store(read_tsc(), Relaxed);
     SOURCE.store(Source::Ticks as u8, Relaxed);
+    publish();
 }
 
 /// A timer tick passed.
@@ -169,6 +195,7 @@ pub fn wall_clock_ns() -> u64 {
 /// Sets the time of day, in nanoseconds since 1970: from the RTC at boot, later by clock_settime. [`now_ns`] isn't moved.
 pub fn set_wall_clock_ns(time_ns: u64) {
     WALL_CLOCK_AT_START_NS.store(time_ns.wrapping_sub(now_ns()), Relaxed);
+    publish();
 }
 
 /// Waits without sleeping, by the time-stamp counter alone: it works with interrupts off, as a panic needs.

@@ -19,6 +19,7 @@ mod local_apic;
 mod pic;
 #[cfg(target_os = "none")]
 mod pit;
+pub mod time_page;
 pub mod time_scale;
 #[cfg(target_os = "none")]
 pub mod timer;

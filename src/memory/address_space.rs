@@ -146,7 +146,8 @@ impl AddressSpace {
         Ok(start)
     }
 
-    fn place(&mut self, placement: Placement, length: u64) -> Result<u64, Errno> {
+    /// Where a mapping of whole pages would go.
+    pub fn place(&mut self, placement: Placement, length: u64) -> Result<u64, Errno> {
         let fits = |start: u64| start >= LOWEST_MAPPING && start.checked_add(length).is_some_and(|end| end <= USER_END);
         match placement {
             Placement::Fixed(start) | Placement::FixedNoReplace(start) => {

@@ -98,6 +98,10 @@ impl ImageMemory for Image {
         Ok(())
     }
 
+    fn map_vdso(&mut self, _: u64) -> Result<u64, Errno> {
+        Ok(0)
+    }
+
     fn writable(&mut self, address: u64) -> Result<&mut [u8], Errno> {
         let page = page_down(address);
         let bytes = self.page(page)?;

@@ -75,8 +75,8 @@ fn the_auxiliary_vector_is_true_and_in_linux_order() {
     let own = std::fs::read("/proc/self/auxv").unwrap();
     let linux: Vec<_> = own.chunks(16).map(|pair| u64::from_le_bytes(pair[..8].try_into().unwrap())).collect();
     let ours: Vec<_> = pairs.iter().map(|pair| pair[0]).collect();
-    // Keel has no vDSO (33) and no restartable sequences (27, 28).
-    let without = [33, 27, 28];
+    // Keel has no restartable sequences.
+    let without = [27, 28];
     let linux: Vec<_> = linux.into_iter().filter(|key| !without.contains(key)).collect();
     assert_eq!(ours, linux);
 }

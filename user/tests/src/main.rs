@@ -11,6 +11,7 @@
 // `sys!` is the cases' word for a system call: its safety is argued once, where it is made.
 #![allow(clippy::macro_metavars_in_unsafe)]
 
+mod clock;
 mod exec;
 mod exec_arguments;
 mod exec_elf;
@@ -33,6 +34,7 @@ mod typing;
 use conformance::harness::Family;
 
 const FAMILIES: &[Family] = &[
+    ("clock", clock::CASES),
     ("exec", exec::CASES),
     ("exec_arguments", exec_arguments::CASES),
     ("exec_elf", exec_elf::CASES),

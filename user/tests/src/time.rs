@@ -10,6 +10,33 @@ fn now(clock: i32) -> i64 {
     time.tv_sec * 1_000_000_000 + time.tv_nsec
 }
 
+/// The clock by the system call, whatever libc does.
+fn kernels(clock: i32) -> i64 {
+    let mut time = span(0);
+    sys!(syscall(libc::SYS_clock_gettime, clock, &raw mut time));
+    time.tv_sec * 1_000_000_000 + time.tv_nsec
+}
+
+/// Whether libc's clock and the kernel's, asked in turn, are one that never goes back.
+fn agree(clock: i32) -> bool {
+    let mut last = kernels(clock);
+    (0..10_000).all(|turn| {
+        let next = if turn % 2 == 0 { now(clock) } else { kernels(clock) };
+        let holds = next >= last;
+        last = next;
+        holds
+    })
+}
+
+/// An area's start, length and rights, by /proc/self/maps.
+fn area(name: &str) -> (usize, usize, String) {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let mut words = maps.lines().find(|line| line.ends_with(name)).unwrap_or_default().split(['-', ' ']);
+    let mut address = || words.next().and_then(|word| usize::from_str_radix(word, 16).ok()).unwrap_or(0);
+    let (start, end) = (address(), address());
+    (start, end - start, words.next().unwrap_or_default().to_owned())
+}
+
 fn span(nanoseconds: i64) -> libc::timespec {
     libc::timespec { tv_sec: nanoseconds / 1_000_000_000, tv_nsec: nanoseconds % 1_000_000_000 }
 }
@@ -57,6 +84,33 @@ pub const CASES: &[Case] = &[
             last = next;
             holds
         })
+    }),
+    case!(
+        "libc_and_the_kernel_have_the_same_clocks",
+        answers!(agree(libc::CLOCK_MONOTONIC), agree(libc::CLOCK_REALTIME))
+    ),
+    case!("the_vdso_is_where_the_auxiliary_vector_says", {
+        let ((start, _, rights), (_, _, clock_rights)) = (area("[vdso]"), area("[vvar]"));
+        let told = sys!(getauxval(libc::AT_SYSINFO_EHDR)) as usize;
+        answers!(start != 0, start == told, rights, clock_rights)
+    }),
+    case!("the_vdso_can_not_be_written_to", {
+        let ((code, ..), (clock, ..)) = (area("[vdso]"), area("[vvar]"));
+        let write = |address: usize| {
+            in_child(|| {
+                // SAFETY: an address at which something is mapped; a write there ends the child.
+                unsafe { (address as *mut u8).write_volatile(0) };
+                0
+            })
+        };
+        let opened = sys!(mprotect(clock as *mut libc::c_void, 4096, libc::PROT_READ | libc::PROT_WRITE));
+        answers!(write(code), write(clock), ok(opened))
+    }),
+    case!("without_the_vdso_the_clocks_go_on_by_system_call", {
+        let (code, length, _) = area("[vdso]");
+        let before = kernels(libc::CLOCK_MONOTONIC);
+        let gone = sys!(munmap(code as *mut libc::c_void, length));
+        answers!(ok(gone), kernels(libc::CLOCK_MONOTONIC) >= before)
     }),
     case!("real_time_is_after_2019", now(libc::CLOCK_REALTIME) > 1_546_300_800_000_000_000),
     case!("time_and_gettimeofday_agree_with_the_clock", {
