@@ -45,7 +45,7 @@ pub fn make_node(
     let kind = if mode & S_IFMT == 0 { S_IFREG } else { mode & S_IFMT };
     let body = match kind {
         S_IFREG => Body::Regular(Content::new()),
-        S_IFIFO => Body::Fifo(Pipe::new()?),
+        S_IFIFO => Body::Fifo(Pipe::fifo()?),
         S_IFSOCK => Body::Socket,
         S_IFCHR | S_IFBLK => Body::Device(device),
         S_IFDIR => return Err(Errno::EPERM),

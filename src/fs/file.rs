@@ -78,8 +78,7 @@ impl File {
             }
             Body::Symlink(_) => return Err(Errno::ELOOP),
             Body::Fifo(pipe) => {
-                let end = End { reads: flags.is_readable(), writes: flags.is_writable() };
-                pipe.open_end(end);
+                let end = pipe.open_end(flags.is_readable(), flags.is_writable());
                 Kind::Pipe(Arc::clone(pipe), end)
             }
             Body::Socket => return Err(Errno::ENXIO),

@@ -101,7 +101,7 @@ fn body_of(archive: &'static [u8], entry: &Entry<'_>) -> Result<(u32, Body, u64)
         Kind::Symlink(target) => (S_IFLNK, Body::Symlink(tree::boxed(target)?), 0),
         Kind::CharacterDevice { major, minor } => (S_IFCHR, Body::Device(DeviceNumber::new(*major, *minor)), 0),
         Kind::BlockDevice { major, minor } => (S_IFBLK, Body::Device(DeviceNumber::new(*major, *minor)), 0),
-        Kind::Fifo => (S_IFIFO, Body::Fifo(Pipe::new()?), 0),
+        Kind::Fifo => (S_IFIFO, Body::Fifo(Pipe::fifo()?), 0),
         Kind::HardLink(_) | Kind::Unsupported(_) => return Err(Errno::EINVAL),
     })
 }

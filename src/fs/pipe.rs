@@ -19,6 +19,9 @@ use alloc::sync::Arc;
 
 pub struct Pipe {
     state: Lock<State>,
+    /// Opened by its name: who opens one end waits for the other. Pipes are opened with both ends; one of those is opened
+    /// again through /proc only, where its other end may be gone for good.
+    is_fifo: bool,
     /// Woken when there is something to read, or a writer came or went.
     readable: WaitQueue,
     /// Woken when there is room, or a reader came or went.
@@ -43,10 +46,16 @@ struct State {
 pub struct End {
     pub reads: bool,
     pub writes: bool,
+    /// How many writers had come and gone when a FIFO was opened without one: the end of input begins after the next.
+    pub missed_writers: u64,
 }
 
 impl Pipe {
-    pub fn new() -> Result<Arc<Self>, Errno> {
+    pub fn fifo() -> Result<Arc<Self>, Errno> {
+        Self::new(true)
+    }
+
+    fn new(is_fifo: bool) -> Result<Arc<Self>, Errno> {
         let state = State {
             buffer: PipeBuffer::new(),
             readers: 0,
@@ -56,13 +65,16 @@ impl Pipe {
             reader_waits: false,
             writer_waits: false,
         };
-        let pipe = Self { state: Lock::new(Rank::Pipe, state), readable: WaitQueue::new(), writable: WaitQueue::new() };
+        let (readable, writable) = (WaitQueue::new(), WaitQueue::new());
+        let pipe = Self { state: Lock::new(Rank::Pipe, state), is_fifo, readable, writable };
         Arc::try_new(pipe).map_err(|_| Errno::ENOMEM)
     }
 
-    /// A file for this end is opened.
-    pub fn open_end(&self, end: End) {
+    /// A file is opened that reads or writes or both.
+    pub fn open_end(&self, reads: bool, writes: bool) -> End {
         let mut state = self.state.lock();
+        let missed_writers = if self.is_fifo && state.writers == 0 { state.writers_ever } else { 0 };
+        let end = End { reads, writes, missed_writers };
         if end.reads {
             state.readers += 1;
             state.readers_ever += 1;
@@ -73,6 +85,7 @@ impl Pipe {
         }
         drop(state);
         self.wake_both();
+        end
     }
 
     /// The last descriptor of a file for this end was closed.
@@ -93,15 +106,18 @@ impl Pipe {
 
     /// Waits, as opening a FIFO does, until its other end is open too. ENXIO for a writer that won't wait.
     pub fn wait_for_other_end(&self, end: End, nonblocking: bool) -> Result<(), Errno> {
+        if !self.is_fifo {
+            return Ok(());
+        }
         let state = self.state.lock();
         let (readers, writers) = (state.readers_ever, state.writers_ever);
         let (has_readers, has_writers) = (state.readers > 0, state.writers > 0);
         drop(state);
         match end {
-            End { reads: true, writes: false } if !has_writers && !nonblocking => {
+            End { reads: true, writes: false, .. } if !has_writers && !nonblocking => {
                 wait_restartably(&self.readable, || (self.state.lock().writers_ever != writers).then_some(()))
             }
-            End { reads: false, writes: true } if !has_readers => {
+            End { reads: false, writes: true, .. } if !has_readers => {
                 if nonblocking {
                     return Err(Errno::ENXIO);
                 }
@@ -214,7 +230,7 @@ impl Pipe {
             if !state.buffer.is_empty() {
                 events |= Events::READABLE;
             }
-            if state.writers == 0 && state.writers_ever > 0 {
+            if state.writers == 0 && state.writers_ever != end.missed_writers {
                 events |= Events::HANG_UP;
             }
         }
@@ -266,7 +282,7 @@ pub fn anonymous(credentials: &Credentials) -> Result<Location, Errno> {
     let mount = pipes()?;
     let (user, group) = (credentials.user.file_system, credentials.group.file_system);
     let attributes = Attributes { mode: S_IFIFO | 0o600, user, group };
-    let inode = Inode::new(&mount.file_system, attributes, Body::Fifo(Pipe::new()?))?;
+    let inode = Inode::new(&mount.file_system, attributes, Body::Fifo(Pipe::new(false)?))?;
     Ok(Location { mount, dentry: Dentry::nameless(inode, Name::new(b"")?)? })
 }
 

@@ -199,6 +199,14 @@ pub const CASES: &[Case] = &[
         write(write_end, b"x");
         read(open(c"/proc/self/fd/3", libc::O_RDONLY), 1)
     }),
+    case!("a_pipe_can_be_opened_again_when_its_writer_is_gone", {
+        let (read_end, write_end) = pipe();
+        write(write_end, b"left behind");
+        close(write_end);
+        let again = open(c"/proc/self/fd/3", libc::O_RDONLY);
+        close(read_end);
+        answers!(read(again, 20), poll(&[(again, libc::POLLIN)], 0), read(again, 20))
+    }),
     case!("a_fifo", {
         sys!(mkfifo(c"f".as_ptr(), 0o644));
         let child = fork(|| {
@@ -258,6 +266,16 @@ pub const CASES: &[Case] = &[
         let first = poll(&[(read_end, libc::POLLIN)], -1);
         read(read_end, 1);
         answers!(first, poll(&[(read_end, libc::POLLIN)], -1), poll(&[(read_end, 0)], -1))
+    }),
+    case!("poll_of_a_fifo_hangs_up_only_after_a_writer", {
+        sys!(mkfifo(c"f".as_ptr(), 0o644));
+        let early = open(c"f", libc::O_RDONLY | libc::O_NONBLOCK);
+        let never = poll(&[(early, libc::POLLIN)], 0);
+        close(open(c"f", libc::O_WRONLY));
+        let late = open(c"f", libc::O_RDONLY | libc::O_NONBLOCK);
+        let gone = poll(&[(early, libc::POLLIN), (late, libc::POLLIN)], 0);
+        close(open(c"f", libc::O_WRONLY));
+        answers!(never, gone, poll(&[(early, libc::POLLIN), (late, libc::POLLIN)], 0))
     }),
     case!("poll_of_a_pipe_without_a_reader", {
         let (read_end, write_end) = pipe();
