@@ -6,18 +6,23 @@
 use super::inode::Inode;
 use super::pages::Pages;
 use super::transfer::{Sink, Source, put_page, take_page};
+use super::turn::{Held, Turn};
 use super::waiting::yield_point;
 use crate::PAGE_SIZE;
 use crate::errno::Errno;
 use crate::fault_injection::{Point, should_fail};
 use crate::lock::{Lock, Rank};
 use crate::memory::frames::PageRef;
+use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// No file is longer (Linux's MAX_LFS_FILESIZE).
 pub const SIZE_MAX: u64 = i64::MAX as u64;
 
 pub struct Content {
+    /// Who changes contents or length by a call, from its first byte to its last.
+    writers: Turn,
     state: Lock<State>,
     /// Whether a page was ever mapped: only then must somebody look who has those that go.
     is_mapped: AtomicBool,
@@ -40,7 +45,7 @@ impl Content {
     /// caller to set.
     pub const fn from_archive(archive: &'static [u8]) -> Self {
         let state = State { pages: Pages::new(), archive };
-        Self { state: Lock::new(Rank::Inode, state), is_mapped: AtomicBool::new(false) }
+        Self { writers: Turn::new(), state: Lock::new(Rank::Inode, state), is_mapped: AtomicBool::new(false) }
     }
 
     pub fn note_mapped(&self) {
@@ -59,6 +64,12 @@ impl Content {
     /// How many pages the file takes, for `st_blocks`.
     pub fn pages_taken(&self) -> u64 {
         self.state.lock().pages.count()
+    }
+
+    /// The right to change the file, as soon as nobody else has it.
+    #[inline]
+    pub fn writer<'a>(&'a self, inode: &'a Inode) -> Writer<'a> {
+        Writer { content: self, inode, _alone: self.writers.take() }
     }
 
     /// Reads from `position` on, at most to the file's end.
@@ -90,67 +101,6 @@ impl Content {
             }
         }
         Ok(done)
-    }
-
-    /// Writes at `position`, and makes the file longer where it must. The caller keeps the end within its limits.
-    pub fn write(&self, inode: &Inode, position: u64, source: &mut dyn Source) -> Result<usize, Errno> {
-        let mut done = 0;
-        while source.remaining() > 0 {
-            let at = position.saturating_add(done as u64);
-            let offset = (at % PAGE_SIZE as u64) as usize;
-            let count = source.remaining().min(PAGE_SIZE - offset);
-            match self.write_page(inode, at / PAGE_SIZE as u64, offset, count, source) {
-                Ok(taken) => {
-                    done += taken;
-                    if taken < count || source.remaining() > 0 && yield_point() {
-                        break;
-                    }
-                }
-                Err(error) if done == 0 => return Err(error),
-                Err(_) => break,
-            }
-        }
-        if done > 0 {
-            inode.touch_modified();
-        }
-        Ok(done)
-    }
-
-    fn write_page(
-        &self,
-        inode: &Inode,
-        index: u64,
-        offset: usize,
-        count: usize,
-        source: &mut dyn Source,
-    ) -> Result<usize, Errno> {
-        let (there, has_archive) = {
-            let state = self.state.lock();
-            (state.pages.get(index).cloned(), !state.archive.is_empty())
-        };
-        let taken = match there {
-            Some(page) => take_page(source, &page, offset..offset + count)?,
-            None if count == PAGE_SIZE && !has_archive => {
-                // The whole page is to be written: it needs no zeroing first, and is seen by nobody until it is full.
-                inode.file_system.charge_page()?;
-                let page = PageRef::new().inspect_err(|_| inode.file_system.uncharge_pages(1))?;
-                let taken =
-                    take_page(source, &page, 0..PAGE_SIZE).inspect_err(|_| inode.file_system.uncharge_pages(1))?;
-                page.fill(taken..PAGE_SIZE, 0);
-                self.insert(inode, index, page)?;
-                taken
-            }
-            None => {
-                let page = self.page(inode, index)?;
-                take_page(source, &page, offset..offset + count)?
-            }
-        };
-        let end = index * PAGE_SIZE as u64 + (offset + taken) as u64;
-        let _state = self.state.lock();
-        if end > inode.size() {
-            inode.set_size(end);
-        }
-        Ok(taken)
     }
 
     /// The page at `index`, made if there was a hole. Sizes don't count here.
@@ -187,7 +137,8 @@ impl Content {
     fn copy_from_archive(&self, inode: &Inode, index: u64, archive: &'static [u8]) -> Result<Option<PageRef>, Errno> {
         let start = usize::try_from(index).unwrap_or(usize::MAX).saturating_mul(PAGE_SIZE);
         let Some(bytes @ [_, ..]) = archive.get(start..) else { return Ok(None) };
-        inode.file_system.charge_page()?;
+        // The file has it already: that its file system is full now is no reason against reading it.
+        inode.file_system.charge_page_of_archive();
         let page = PageRef::new().inspect_err(|_| inode.file_system.uncharge_pages(1))?;
         let copied = page.write(0, bytes);
         page.fill(copied..PAGE_SIZE, 0);
@@ -205,79 +156,6 @@ impl Content {
         }
         inserted?;
         state.pages.get(index).cloned().ok_or(Errno::EIO)
-    }
-
-    /// Makes the file `size` bytes long: what lies past it is gone, and reads as zeros if it grows again.
-    pub fn set_size(&self, inode: &Inode, size: u64) -> Result<(), Errno> {
-        if size > SIZE_MAX {
-            return Err(Errno::EFBIG);
-        }
-        let cut = (size % PAGE_SIZE as u64) as usize;
-        if size < inode.size() && cut > 0 {
-            // Copied out of the archive now, or its bytes past the cut would come back.
-            if let Some(page) = self.look(inode, size / PAGE_SIZE as u64)? {
-                page.fill(cut..PAGE_SIZE, 0);
-            }
-        }
-        let mut state = self.state.lock();
-        if size < inode.size() {
-            let removed = state.pages.remove(size.div_ceil(PAGE_SIZE as u64), u64::MAX);
-            inode.file_system.uncharge_pages(removed);
-            let kept = usize::try_from(size).unwrap_or(usize::MAX).min(state.archive.len());
-            state.archive = state.archive.get(..kept).unwrap_or_default();
-        }
-        inode.set_size(size);
-        drop(state);
-        inode.touch_modified();
-        Ok(())
-    }
-
-    /// `fallocate(2)`: gives every page of the range a frame now, so that later writes find room.
-    pub fn allocate(&self, inode: &Inode, start: u64, end: u64, keep_size: bool) -> Result<(), Errno> {
-        for index in start / PAGE_SIZE as u64..end.div_ceil(PAGE_SIZE as u64) {
-            self.page(inode, index)?;
-            if yield_point() {
-                return Err(Errno::EINTR);
-            }
-        }
-        let _state = self.state.lock();
-        if !keep_size && end > inode.size() {
-            inode.set_size(end);
-        }
-        Ok(())
-    }
-
-    /// `FALLOC_FL_PUNCH_HOLE`: makes the range read as zeros, and frees the pages that lie wholly in it.
-    pub fn punch_hole(&self, inode: &Inode, start: u64, end: u64) -> Result<(), Errno> {
-        let page_bytes = PAGE_SIZE as u64;
-        let (first_whole, end_whole) = (start.div_ceil(page_bytes), end / page_bytes);
-        let zero = |from: u64, to: u64| -> Result<(), Errno> {
-            if from < to
-                && let Some(page) = self.look(inode, from / page_bytes)?
-            {
-                let offset = (from % page_bytes) as usize;
-                page.fill(offset..offset + (to - from) as usize, 0);
-            }
-            Ok(())
-        };
-        if first_whole > end_whole {
-            return zero(start, end);
-        }
-        zero(start, first_whole * page_bytes)?;
-        zero(end_whole * page_bytes, end)?;
-        // What is left of the archive past the hole is copied out: the archive's view has no holes.
-        let archived = self.state.lock().archive.len() as u64;
-        if archived > start {
-            for index in end_whole..archived.div_ceil(page_bytes) {
-                self.look(inode, index)?;
-            }
-        }
-        let mut state = self.state.lock();
-        let kept = usize::try_from(start).unwrap_or(usize::MAX).min(state.archive.len());
-        state.archive = state.archive.get(..kept).unwrap_or_default();
-        let removed = state.pages.remove(first_whole, end_whole);
-        inode.file_system.uncharge_pages(removed);
-        Ok(())
     }
 
     /// `SEEK_DATA` and `SEEK_HOLE`: the first position from `position` on that is data, or a hole. The end of the file is
@@ -300,6 +178,166 @@ impl Content {
             index += 1;
         }
         Ok((index * page_bytes).max(position).min(size))
+    }
+}
+
+/// The one who changes a regular file's contents and length now: writes are whole for each other, and what one of them adds
+/// at the end another doesn't overwrite.
+pub struct Writer<'a> {
+    content: &'a Content,
+    pub inode: &'a Inode,
+    _alone: Held<'a>,
+}
+
+impl Writer<'_> {
+    /// Writes at `position`, and makes the file longer where it must. The caller keeps the end within its limits.
+    pub fn write(&self, position: u64, source: &mut dyn Source) -> Result<usize, Errno> {
+        let mut done = 0;
+        while source.remaining() > 0 {
+            let at = position.saturating_add(done as u64);
+            let offset = (at % PAGE_SIZE as u64) as usize;
+            let count = source.remaining().min(PAGE_SIZE - offset);
+            match self.write_page(at / PAGE_SIZE as u64, offset, count, source) {
+                Ok(taken) => {
+                    done += taken;
+                    if taken < count || source.remaining() > 0 && yield_point() {
+                        break;
+                    }
+                }
+                Err(error) if done == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        if done > 0 {
+            self.inode.touch_modified();
+        }
+        Ok(done)
+    }
+
+    fn write_page(&self, index: u64, offset: usize, count: usize, source: &mut dyn Source) -> Result<usize, Errno> {
+        let Self { content, inode, .. } = self;
+        let (there, has_archive) = {
+            let state = content.state.lock();
+            (state.pages.get(index).cloned(), !state.archive.is_empty())
+        };
+        let taken = match there {
+            Some(page) => take_page(source, &page, offset..offset + count)?,
+            None if count == PAGE_SIZE && !has_archive => {
+                // The whole page is to be written: it needs no zeroing first, and is seen by nobody until it is full.
+                inode.file_system.charge_page()?;
+                let page = PageRef::new().inspect_err(|_| inode.file_system.uncharge_pages(1))?;
+                let taken =
+                    take_page(source, &page, 0..PAGE_SIZE).inspect_err(|_| inode.file_system.uncharge_pages(1))?;
+                page.fill(taken..PAGE_SIZE, 0);
+                content.insert(inode, index, page)?;
+                taken
+            }
+            None => {
+                let page = content.page(inode, index)?;
+                take_page(source, &page, offset..offset + count)?
+            }
+        };
+        let end = index * PAGE_SIZE as u64 + (offset + taken) as u64;
+        let _state = content.state.lock();
+        if end > inode.size() {
+            inode.set_size(end);
+        }
+        Ok(taken)
+    }
+
+    /// Makes the file `size` bytes long: what lies past it is gone, and reads as zeros if it grows again.
+    pub fn set_size(&self, size: u64) -> Result<(), Errno> {
+        let Self { content, inode, .. } = self;
+        if size > SIZE_MAX {
+            return Err(Errno::EFBIG);
+        }
+        let cut = (size % PAGE_SIZE as u64) as usize;
+        if size < inode.size() && cut > 0 {
+            // Copied out of the archive now, or its bytes past the cut would come back.
+            if let Some(page) = content.look(inode, size / PAGE_SIZE as u64)? {
+                page.fill(cut..PAGE_SIZE, 0);
+            }
+        }
+        let mut state = content.state.lock();
+        if size < inode.size() {
+            let removed = state.pages.remove(size.div_ceil(PAGE_SIZE as u64), u64::MAX);
+            inode.file_system.uncharge_pages(removed);
+            let kept = usize::try_from(size).unwrap_or(usize::MAX).min(state.archive.len());
+            state.archive = state.archive.get(..kept).unwrap_or_default();
+        }
+        inode.set_size(size);
+        drop(state);
+        inode.touch_modified();
+        Ok(())
+    }
+
+    /// `fallocate(2)`: gives every page of the range a frame now, so that later writes find room. All or none.
+    pub fn allocate(&self, start: u64, end: u64, keep_size: bool) -> Result<(), Errno> {
+        let Self { content, inode, .. } = self;
+        let mut made = Vec::new();
+        let filled = self.fill_holes(start / PAGE_SIZE as u64..end.div_ceil(PAGE_SIZE as u64), &mut made);
+        let mut state = content.state.lock();
+        if filled.is_err() {
+            for pages in made {
+                inode.file_system.uncharge_pages(state.pages.remove(pages.start, pages.end));
+            }
+        } else if !keep_size && end > inode.size() {
+            inode.set_size(end);
+        }
+        filled
+    }
+
+    /// Notes in `made` which pages it made.
+    fn fill_holes(&self, pages: Range<u64>, made: &mut Vec<Range<u64>>) -> Result<(), Errno> {
+        for index in pages {
+            if yield_point() {
+                return Err(Errno::EINTR);
+            }
+            if self.content.look(self.inode, index)?.is_some() {
+                continue;
+            }
+            made.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            self.content.page(self.inode, index)?;
+            match made.last_mut().filter(|run| run.end == index) {
+                Some(run) => run.end = index + 1,
+                None => made.push(index..index + 1),
+            }
+        }
+        Ok(())
+    }
+
+    /// `FALLOC_FL_PUNCH_HOLE`: makes the range read as zeros, and frees the pages that lie wholly in it.
+    pub fn punch_hole(&self, start: u64, end: u64) -> Result<(), Errno> {
+        let Self { content, inode, .. } = self;
+        let page_bytes = PAGE_SIZE as u64;
+        let (first_whole, end_whole) = (start.div_ceil(page_bytes), end / page_bytes);
+        let zero = |from: u64, to: u64| -> Result<(), Errno> {
+            if from < to
+                && let Some(page) = content.look(inode, from / page_bytes)?
+            {
+                let offset = (from % page_bytes) as usize;
+                page.fill(offset..offset + (to - from) as usize, 0);
+            }
+            Ok(())
+        };
+        if first_whole > end_whole {
+            return zero(start, end);
+        }
+        zero(start, first_whole * page_bytes)?;
+        zero(end_whole * page_bytes, end)?;
+        // What is left of the archive past the hole is copied out: the archive's view has no holes.
+        let archived = content.state.lock().archive.len() as u64;
+        if archived > start {
+            for index in end_whole..archived.div_ceil(page_bytes) {
+                content.look(inode, index)?;
+            }
+        }
+        let mut state = content.state.lock();
+        let kept = usize::try_from(start).unwrap_or(usize::MAX).min(state.archive.len());
+        state.archive = state.archive.get(..kept).unwrap_or_default();
+        let removed = state.pages.remove(first_whole, end_whole);
+        inode.file_system.uncharge_pages(removed);
+        Ok(())
     }
 }
 

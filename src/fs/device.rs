@@ -32,7 +32,6 @@ impl DeviceNumber {
 /// How a read or write on a device is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
-    pub position: u64,
     /// EAGAIN rather than a wait.
     pub nonblocking: bool,
 }

@@ -1,6 +1,6 @@
 //! Open files: what a descriptor stands for (POSIX's "open file description").
 
-use super::content::{Content, SIZE_MAX};
+use super::content::{Content, SIZE_MAX, Writer};
 use super::device::{Device, Opened, Request};
 use super::generated::Listed;
 use super::inode::{Body, Inode};
@@ -9,6 +9,7 @@ use super::open_flags::OpenFlags;
 use super::pipe::{End, Pipe};
 use super::transfer::{Sink, Source};
 use super::tree;
+use super::turn::Turn;
 use super::waiting::{Events, PollTable};
 use crate::errno::Errno;
 use crate::lock::{Lock, Rank};
@@ -22,9 +23,10 @@ pub struct File {
     flags: AtomicU32,
     readable: bool,
     writable: bool,
-    /// Two reads at the same time may both get the bytes at one position: they are not serialised, or a reader that waits
-    /// for a page would hold up all others.
     position: AtomicU64,
+    /// Who reads, writes or seeks by the position: who shares the file never gets the same bytes twice, nor writes over
+    /// another's. Pipes and devices have no position, and may wait.
+    mover: Turn,
     kind: Kind,
 }
 
@@ -47,6 +49,14 @@ pub struct WriteRules {
     pub keeps_set_id_bits: bool,
     /// RLIMIT_FSIZE.
     pub size_limit: u64,
+}
+
+/// Where a write goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The file's position, which moves.
+    Position,
+    At(u64),
 }
 
 /// Where `lseek(2)` counts from.
@@ -89,6 +99,7 @@ impl File {
             writable: flags.is_writable(),
             flags: AtomicU32::new(flags.difference(OpenFlags::OPENING).bits()),
             position: AtomicU64::new(0),
+            mover: Turn::new(),
             kind,
         })
     }
@@ -146,6 +157,12 @@ impl File {
         self.position.store(position, Relaxed);
     }
 
+    /// Whether writes go to the end, wherever the position is: O_APPEND on a regular file.
+    #[inline]
+    pub fn appends(&self) -> bool {
+        matches!(self.kind, Kind::Regular) && self.flags().contains(OpenFlags::APPEND)
+    }
+
     /// Whether the file has positions at all: pipes and terminals don't.
     pub fn is_seekable(&self) -> bool {
         match self.kind {
@@ -158,9 +175,19 @@ impl File {
     /// `read(2)`: from the file's position on, which moves.
     #[inline]
     pub fn read(&self, sink: &mut dyn Sink) -> Result<usize, Errno> {
-        let position = self.position.load(Relaxed);
+        match self.kind {
+            Kind::Regular | Kind::Generated(_) => self.read_on(sink),
+            _ => self.read_at(0, sink),
+        }
+    }
+
+    /// Apart from [`Self::read`], so that devices and pipes needn't save the registers that this uses.
+    #[inline(never)]
+    fn read_on(&self, sink: &mut dyn Sink) -> Result<usize, Errno> {
+        let _mover = self.mover.take();
+        let position = self.position();
         let count = self.read_at(position, sink)?;
-        self.position.store(position.saturating_add(count as u64), Relaxed);
+        self.set_position(position.saturating_add(count as u64));
         Ok(count)
     }
 
@@ -176,8 +203,8 @@ impl File {
                 self.touch_accessed();
                 Ok(count)
             }
-            Kind::Device(device, opened) => device.read(*opened, self.request(position), sink),
-            Kind::Pipe(pipe, _) => pipe.read(sink, self.request(0).nonblocking),
+            Kind::Device(device, opened) => device.read(*opened, self.request(), sink),
+            Kind::Pipe(pipe, _) => pipe.read(sink, self.request().nonblocking),
             Kind::Directory => Err(Errno::EISDIR),
             Kind::Generated(text) => self.read_generated(text, position, sink),
             Kind::Path => Err(Errno::EBADF),
@@ -187,17 +214,24 @@ impl File {
     /// `write(2)`: at the file's position, or at its end if it was opened with O_APPEND.
     #[inline]
     pub fn write(&self, source: &mut dyn Source, rules: &dyn Fn() -> WriteRules) -> Result<usize, Errno> {
-        let append = matches!(self.kind, Kind::Regular) && self.flags().contains(OpenFlags::APPEND);
-        let position = if append { self.inode().size() } else { self.position.load(Relaxed) };
-        let count = self.write_at(position, source, rules)?;
-        self.position.store(position.saturating_add(count as u64), Relaxed);
-        Ok(count)
+        self.write_to(Target::Position, self.appends(), source, rules)
     }
 
-    /// `pwrite(2)`.
+    /// `pwrite(2)`. On a file opened with O_APPEND it appends, whatever the position, as on Linux.
     pub fn write_at(
         &self,
         position: u64,
+        source: &mut dyn Source,
+        rules: &dyn Fn() -> WriteRules,
+    ) -> Result<usize, Errno> {
+        self.write_to(Target::At(position), self.appends(), source, rules)
+    }
+
+    /// Writes there, or, with `append`, at the end of a regular file.
+    pub fn write_to(
+        &self,
+        target: Target,
+        append: bool,
         source: &mut dyn Source,
         rules: &dyn Fn() -> WriteRules,
     ) -> Result<usize, Errno> {
@@ -205,11 +239,11 @@ impl File {
             return Err(Errno::EBADF);
         }
         match &self.kind {
-            Kind::Regular => self.write_regular(position, source, rules),
-            Kind::Device(device, opened) => device.write(*opened, self.request(position), source),
+            Kind::Regular => self.write_regular(target, append, source, rules()),
+            Kind::Device(device, opened) => device.write(*opened, self.request(), source),
             Kind::Pipe(pipe, _) => {
                 let packets = self.flags().contains(OpenFlags::DIRECT);
-                pipe.write(source, self.request(0).nonblocking, packets)
+                pipe.write(source, self.request().nonblocking, packets)
             }
             Kind::Generated(_) => self.write_generated(source),
             Kind::Directory | Kind::Path => Err(Errno::EBADF),
@@ -225,6 +259,7 @@ impl File {
             let sum = i64::try_from(base).ok().and_then(|base| base.checked_add(offset)).ok_or(Errno::EINVAL)?;
             u64::try_from(sum).map_err(|_| Errno::EINVAL)
         };
+        let _mover = self.mover.take();
         let position = match (&self.kind, whence) {
             // Null, zero and their like have no positions to speak of.
             (Kind::Device(..), _) => 0,
@@ -237,7 +272,7 @@ impl File {
             }
             _ => return Err(Errno::EINVAL),
         };
-        self.position.store(position, Relaxed);
+        self.set_position(position);
         Ok(position)
     }
 
@@ -278,7 +313,7 @@ impl File {
     /// Opening a FIFO waits for who opens its other end.
     pub(super) fn wait_for_other_end(&self) -> Result<(), Errno> {
         match &self.kind {
-            Kind::Pipe(pipe, end) => pipe.wait_for_other_end(*end, self.request(0).nonblocking),
+            Kind::Pipe(pipe, end) => pipe.wait_for_other_end(*end, self.request().nonblocking),
             _ => Ok(()),
         }
     }
@@ -299,6 +334,7 @@ impl File {
             return Err(if self.is_path() { Errno::EBADF } else { Errno::ENOTDIR });
         }
         let dentry = &self.location.dentry;
+        let _mover = self.mover.take();
         let mut position = self.position();
         let mut full = false;
         {
@@ -335,14 +371,14 @@ impl File {
                 taken
             })?;
         }
-        self.position.store(position, Relaxed);
+        self.set_position(position);
         self.touch_accessed();
         Ok(())
     }
 
     #[inline]
-    fn request(&self, position: u64) -> Request {
-        Request { position, nonblocking: self.flags.load(Relaxed) & OpenFlags::NONBLOCK.bits() != 0 }
+    fn request(&self) -> Request {
+        Request { nonblocking: self.flags.load(Relaxed) & OpenFlags::NONBLOCK.bits() != 0 }
     }
 
     #[inline]
@@ -358,34 +394,24 @@ impl File {
     #[inline(never)]
     fn write_regular(
         &self,
-        position: u64,
+        target: Target,
+        append: bool,
         source: &mut dyn Source,
-        rules: &dyn Fn() -> WriteRules,
+        rules: WriteRules,
     ) -> Result<usize, Errno> {
-        let (inode, rules) = (self.inode(), rules());
-        let limit = rules.size_limit.min(SIZE_MAX);
-        let wanted = source.remaining();
-        if wanted == 0 {
-            return Ok(0);
-        }
-        if position.checked_add(wanted as u64).is_none_or(|end| end > SIZE_MAX) {
-            return Err(Errno::EINVAL);
-        }
-        let room = limit.saturating_sub(position);
-        if room == 0 {
-            return Err(Errno::EFBIG);
-        }
-        if !rules.keeps_set_id_bits {
-            inode.drop_set_id_bits();
-        }
-        let mut cut;
-        let source = if wanted as u64 > room {
-            cut = Cut { source, remaining: room as usize };
-            &mut cut as &mut dyn Source
-        } else {
-            source
+        let _mover = (target == Target::Position).then(|| self.mover.take());
+        let inode = self.inode();
+        let writer = self.content()?.writer(inode);
+        let start = match target {
+            _ if append => inode.size(),
+            Target::Position => self.position(),
+            Target::At(position) => position,
         };
-        self.content()?.write(inode, position, source)
+        let count = write_from(&writer, start, source, &rules)?;
+        if target == Target::Position {
+            self.set_position(start.saturating_add(count as u64));
+        }
+        Ok(count)
     }
 
     #[cold]
@@ -434,9 +460,32 @@ impl Drop for File {
     }
 }
 
+/// A write to a regular file, within its limits. What ends at RLIMIT_FSIZE is cut; EFBIG is what begins there.
+fn write_from(writer: &Writer<'_>, start: u64, source: &mut dyn Source, rules: &WriteRules) -> Result<usize, Errno> {
+    let wanted = source.remaining();
+    if wanted == 0 {
+        return Ok(0);
+    }
+    if start.checked_add(wanted as u64).is_none_or(|end| end > SIZE_MAX) {
+        return Err(Errno::EINVAL);
+    }
+    let room = rules.size_limit.saturating_sub(start);
+    if room == 0 {
+        return Err(Errno::EFBIG);
+    }
+    if !rules.keeps_set_id_bits {
+        writer.inode.drop_set_id_bits();
+    }
+    if wanted as u64 > room {
+        return writer.write(start, &mut Cut { source, remaining: room as usize });
+    }
+    writer.write(start, source)
+}
+
 /// `truncate(2)`: access has been checked.
 pub fn set_size(inode: &Inode, size: u64, rules: &WriteRules) -> Result<(), Errno> {
     let Body::Regular(content) = &inode.body else { return Err(Errno::EINVAL) };
+    let writer = content.writer(inode);
     if size > rules.size_limit && size > inode.size() {
         return Err(Errno::EFBIG);
     }
@@ -444,7 +493,8 @@ pub fn set_size(inode: &Inode, size: u64, rules: &WriteRules) -> Result<(), Errn
         inode.drop_set_id_bits();
     }
     let shrinks = size < inode.size();
-    content.set_size(inode, size)?;
+    writer.set_size(size)?;
+    drop(writer);
     if shrinks {
         super::mapping::forget(inode, size.div_ceil(crate::PAGE_SIZE as u64)..u64::MAX);
     }

@@ -33,6 +33,7 @@ pub mod time;
 pub mod tmpfs;
 pub mod transfer;
 pub mod tree;
+pub mod turn;
 pub mod waiting;
 pub mod walk;
 

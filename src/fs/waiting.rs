@@ -4,7 +4,7 @@ use crate::errno::Errno;
 use bitflags::bitflags;
 
 #[cfg(not(target_os = "none"))]
-pub use host::{PollTable, WaitQueue, yield_point};
+pub use host::{PollTable, WaitQueue, wait_without_signals, yield_point};
 #[cfg(target_os = "none")]
 pub use {crate::task::wait_queue::WaitQueue, crate::task::yield_point::yield_point, machine::PollTable};
 
@@ -35,6 +35,13 @@ impl Events {
 /// if the signal's handler allows.
 pub fn wait_restartably<T>(queue: &WaitQueue, condition: impl FnMut() -> Option<T>) -> Result<T, Errno> {
     queue.wait_interruptibly(condition).map_err(|error| if error == Errno::EINTR { Errno::ERESTARTSYS } else { error })
+}
+
+/// Waits on `queue` until `condition` holds, whatever signals come: for what is sure to come soon.
+#[cfg(target_os = "none")]
+pub fn wait_without_signals(queue: &WaitQueue, mut condition: impl FnMut() -> bool) {
+    // Nothing else can end this wait.
+    let _ = queue.wait_until(crate::task::wait_queue::Limits::NONE, || condition().then_some(()));
 }
 
 #[cfg(target_os = "none")]
@@ -93,6 +100,12 @@ mod host {
         false
     }
 
+    pub fn wait_without_signals(_: &WaitQueue, mut condition: impl FnMut() -> bool) {
+        while !condition() {
+            std::thread::yield_now();
+        }
+    }
+
     #[derive(Default)]
     pub struct WaitQueue;
 
@@ -104,6 +117,8 @@ mod host {
         pub fn wait_interruptibly<T>(&self, mut condition: impl FnMut() -> Option<T>) -> Result<T, Errno> {
             condition().ok_or(Errno::EDEADLK)
         }
+
+        pub fn wake_one(&self) {}
 
         pub fn wake_all(&self) {}
     }

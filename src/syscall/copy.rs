@@ -26,10 +26,11 @@ pub fn sendfile(thread: &Thread, output: Fd, input: Fd, position: UserAddress, c
     if !input.is_readable() || !output.is_writable() {
         return Err(Errno::EBADF);
     }
-    if input.content().is_err() || output.flags().contains(OpenFlags::APPEND) {
+    // What can't be read twice would be lost where the output takes less than was read.
+    if !input.is_seekable() || input.inode().is_directory() || output.flags().contains(OpenFlags::APPEND) {
         return Err(Errno::EINVAL);
     }
-    let start = read_position(position)?;
+    let start = read_position(position, Errno::EINVAL)?;
     let from = End { file: &input, position: start };
     let copied = copy(thread, from, End { file: &output, position: None }, limited(count));
     write_position(position, start, &copied)?;
@@ -49,7 +50,8 @@ pub fn copy_file_range(
         return Err(Errno::EINVAL);
     }
     let (input, output) = (file(thread, input)?, file(thread, output)?);
-    let (from, to) = (read_position(input_position)?, read_position(output_position)?);
+    let from = read_position(input_position, Errno::EOVERFLOW)?;
+    let to = read_position(output_position, Errno::EOVERFLOW)?;
     if input.inode().is_directory() || output.inode().is_directory() {
         return Err(Errno::EISDIR);
     }
@@ -59,12 +61,11 @@ pub fn copy_file_range(
     if !input.is_readable() || !output.is_writable() || output.flags().contains(OpenFlags::APPEND) {
         return Err(Errno::EBADF);
     }
-    let count = limited(count);
-    if core::ptr::eq(input.inode(), output.inode()) {
-        let (from, to) = (from.unwrap_or(input.position()), to.unwrap_or(output.position()));
-        if from < to.saturating_add(count as u64) && to < from.saturating_add(count as u64) {
-            return Err(Errno::EINVAL);
-        }
+    let (start, target) = (from.unwrap_or(input.position()), to.unwrap_or(output.position()));
+    let count = limited(count).min(usize::try_from(input.inode().size().saturating_sub(start)).unwrap_or(usize::MAX));
+    let overlaps = start < target.saturating_add(count as u64) && target < start.saturating_add(count as u64);
+    if overlaps && core::ptr::eq(input.inode(), output.inode()) {
+        return Err(Errno::EINVAL);
     }
     let copied = copy(thread, End { file: &input, position: from }, End { file: &output, position: to }, count);
     write_position(input_position, from, &copied)?;
@@ -90,7 +91,7 @@ fn copy(thread: &Thread, mut from: End<'_>, mut to: End<'_>, count: usize) -> Re
             Some(position) => to.file.write_at(position, &mut source, &rules),
             None => to.file.write(&mut source, &rules),
         };
-        let written = match signalled(thread, to.file, written) {
+        let written = match signalled(thread, written) {
             Ok(written) => written,
             Err(error) if done == 0 => return Err(error),
             Err(_) => break,
@@ -115,12 +116,13 @@ impl End<'_> {
     }
 }
 
-fn read_position(address: UserAddress) -> Result<Option<u64>, Errno> {
+/// Where to begin; `if_negative` is how the call refuses what lies before the start.
+fn read_position(address: UserAddress, if_negative: Errno) -> Result<Option<u64>, Errno> {
     if address.is_null() {
         return Ok(None);
     }
     let position: i64 = user_access::read_value(address)?;
-    u64::try_from(position).map(Some).map_err(|_| Errno::EINVAL)
+    u64::try_from(position).map(Some).map_err(|_| if_negative)
 }
 
 fn write_position(address: UserAddress, start: Option<u64>, copied: &Result<usize, Errno>) -> Result<(), Errno> {

@@ -7,10 +7,9 @@ use crate::PAGE_SIZE;
 use crate::errno::Errno;
 use crate::fs::attributes;
 use crate::fs::content::SIZE_MAX;
-use crate::fs::file::{File, Whence, WriteRules};
+use crate::fs::file::{File, Target, Whence, WriteRules};
 use crate::fs::mapping;
 use crate::fs::open_flags::OpenFlags;
-use crate::fs::transfer::Source;
 use crate::fs::walk::{Last, find};
 use crate::memory::user_access::UserAddress;
 use crate::task::Thread;
@@ -20,10 +19,14 @@ use alloc::sync::Arc;
 
 const FALLOC_FL_KEEP_SIZE: u32 = 1;
 const FALLOC_FL_PUNCH_HOLE: u32 = 2;
-/// preadv2's and pwritev2's flags that change nothing on files in memory, and the two that do.
+/// preadv2's and pwritev2's flags that change nothing on files in memory, and those that do.
 const RWF_HARMLESS: u32 = 0x1 | 0x2 | 0x4;
 const RWF_NOWAIT: u32 = 0x8;
 const RWF_APPEND: u32 = 0x10;
+const RWF_NOAPPEND: u32 = 0x20;
+
+/// What sync_file_range can be asked for.
+const SYNC_FILE_RANGE_FLAGS: u32 = 7;
 
 pub fn read(thread: &Thread, descriptor: Fd, buffer: UserAddress, count: usize) -> Result<usize, Errno> {
     let file = file(thread, descriptor)?;
@@ -35,7 +38,7 @@ pub fn write(thread: &Thread, descriptor: Fd, buffer: UserAddress, count: usize)
     let file = file(thread, descriptor)?;
     check_writable(&file)?;
     let result = file.write(&mut UserBuffer::new(buffer, count)?, &|| write_rules(thread));
-    signalled(thread, &file, result)
+    signalled(thread, result)
 }
 
 pub fn pread64(
@@ -51,7 +54,6 @@ pub fn pread64(
     file.read_at(position, &mut UserBuffer::new(buffer, count)?)
 }
 
-/// On a file opened with O_APPEND it appends, whatever the position, as on Linux.
 pub fn pwrite64(
     thread: &Thread,
     descriptor: Fd,
@@ -62,8 +64,8 @@ pub fn pwrite64(
     let position = u64::try_from(position).map_err(|_| Errno::EINVAL)?;
     let file = seekable(thread, descriptor)?;
     check_writable(&file)?;
-    let mut buffer = UserBuffer::new(buffer, count)?;
-    write_at(thread, &file, position, &mut buffer)
+    let result = file.write_at(position, &mut UserBuffer::new(buffer, count)?, &|| write_rules(thread));
+    signalled(thread, result)
 }
 
 pub fn readv(thread: &Thread, descriptor: Fd, vector: UserAddress, count: u64) -> Result<usize, Errno> {
@@ -76,7 +78,7 @@ pub fn writev(thread: &Thread, descriptor: Fd, vector: UserAddress, count: u64) 
     let file = file(thread, descriptor)?;
     check_writable(&file)?;
     let result = file.write(&mut UserVector::new(vector, count)?, &|| write_rules(thread));
-    signalled(thread, &file, result)
+    signalled(thread, result)
 }
 
 pub fn preadv(thread: &Thread, descriptor: Fd, vector: UserAddress, count: u64, position: i64) -> Result<usize, Errno> {
@@ -96,8 +98,8 @@ pub fn pwritev(
     let position = u64::try_from(position).map_err(|_| Errno::EINVAL)?;
     let file = seekable(thread, descriptor)?;
     check_writable(&file)?;
-    let mut vector = UserVector::new(vector, count)?;
-    write_at(thread, &file, position, &mut vector)
+    let result = file.write_at(position, &mut UserVector::new(vector, count)?, &|| write_rules(thread));
+    signalled(thread, result)
 }
 
 /// `_high` is the position's upper half, where registers are too short for it: not here.
@@ -110,12 +112,14 @@ pub fn preadv2(
     _high: u64,
     flags: u32,
 ) -> Result<usize, Errno> {
-    if flags & !(RWF_HARMLESS | RWF_NOWAIT) != 0 {
-        return Err(Errno::EOPNOTSUPP);
-    }
-    match position {
-        -1 => readv(thread, descriptor, vector, count),
-        _ => preadv(thread, descriptor, vector, count, position),
+    let (file, target) = file_and_target(thread, descriptor, position)?;
+    check_readable(&file)?;
+    let mut vector = UserVector::new(vector, count)?;
+    check_flags(&file, flags)?;
+    match (target, file.pipe()) {
+        (_, Some(pipe)) if flags & RWF_NOWAIT != 0 => pipe.read(&mut vector, true),
+        (Target::Position, _) => file.read(&mut vector),
+        (Target::At(position), _) => file.read_at(position, &mut vector),
     }
 }
 
@@ -128,17 +132,38 @@ pub fn pwritev2(
     _high: u64,
     flags: u32,
 ) -> Result<usize, Errno> {
-    if flags & !(RWF_HARMLESS | RWF_APPEND) != 0 {
+    let (file, target) = file_and_target(thread, descriptor, position)?;
+    check_writable(&file)?;
+    let mut vector = UserVector::new(vector, count)?;
+    check_flags(&file, flags)?;
+    let append = flags & RWF_NOAPPEND == 0 && (file.appends() || flags & RWF_APPEND != 0);
+    let result = match file.pipe() {
+        Some(pipe) if flags & RWF_NOWAIT != 0 => {
+            pipe.write(&mut vector, true, file.flags().contains(OpenFlags::DIRECT))
+        }
+        _ => file.write_to(target, append, &mut vector, &|| write_rules(thread)),
+    };
+    signalled(thread, result)
+}
+
+/// The position -1 stands for the file's own.
+fn file_and_target(thread: &Thread, descriptor: Fd, position: i64) -> Result<(Arc<File>, Target), Errno> {
+    if position == -1 {
+        return Ok((file(thread, descriptor)?, Target::Position));
+    }
+    let position = u64::try_from(position).map_err(|_| Errno::EINVAL)?;
+    Ok((seekable(thread, descriptor)?, Target::At(position)))
+}
+
+/// What these calls can be asked for. Files in memory don't know which reads would wait, and say so; pipes do.
+fn check_flags(file: &File, flags: u32) -> Result<(), Errno> {
+    if flags & !(RWF_HARMLESS | RWF_NOWAIT | RWF_APPEND | RWF_NOAPPEND) != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
-    if flags & RWF_APPEND != 0 {
-        let end = file(thread, descriptor)?.inode().size();
-        return pwritev(thread, descriptor, vector, count, end as i64);
+    if flags & RWF_APPEND != 0 && flags & RWF_NOAPPEND != 0 {
+        return Err(Errno::EINVAL);
     }
-    match position {
-        -1 => writev(thread, descriptor, vector, count),
-        _ => pwritev(thread, descriptor, vector, count, position),
-    }
+    if flags & RWF_NOWAIT != 0 && file.pipe().is_none() { Err(Errno::EOPNOTSUPP) } else { Ok(()) }
 }
 
 pub fn lseek(thread: &Thread, descriptor: Fd, offset: i64, whence: u32) -> Result<u64, Errno> {
@@ -170,6 +195,10 @@ pub fn ftruncate(thread: &Thread, descriptor: Fd, size: i64) -> Result<(), Errno
 }
 
 pub fn fallocate(thread: &Thread, descriptor: Fd, mode: u32, start: i64, length: i64) -> Result<(), Errno> {
+    let file = file(thread, descriptor)?;
+    if file.is_path() {
+        return Err(Errno::EBADF);
+    }
     let (Ok(start), Ok(length)) = (u64::try_from(start), u64::try_from(length)) else { return Err(Errno::EINVAL) };
     if length == 0 {
         return Err(Errno::EINVAL);
@@ -178,7 +207,6 @@ pub fn fallocate(thread: &Thread, descriptor: Fd, mode: u32, start: i64, length:
     if mode & !known != 0 || mode & known == FALLOC_FL_PUNCH_HOLE {
         return Err(Errno::EOPNOTSUPP);
     }
-    let file = file(thread, descriptor)?;
     check_writable(&file)?;
     if file.pipe().is_some() {
         return Err(Errno::ESPIPE);
@@ -189,14 +217,14 @@ pub fn fallocate(thread: &Thread, descriptor: Fd, mode: u32, start: i64, length:
     let content = file.content().map_err(|_| Errno::ENODEV)?;
     let end = start.checked_add(length).filter(|end| *end <= SIZE_MAX).ok_or(Errno::EFBIG)?;
     if mode & FALLOC_FL_PUNCH_HOLE != 0 {
-        content.punch_hole(file.inode(), start, end)?;
+        content.writer(file.inode()).punch_hole(start, end)?;
         mapping::forget(file.inode(), start.div_ceil(PAGE_SIZE as u64)..end / PAGE_SIZE as u64);
     } else {
         let keeps_size = mode & FALLOC_FL_KEEP_SIZE != 0;
         if !keeps_size && end > write_rules(thread).size_limit {
             return exceeded(thread, end, Err(Errno::EFBIG));
         }
-        content.allocate(file.inode(), start, end, keeps_size)?;
+        content.writer(file.inode()).allocate(start, end, keeps_size)?;
     }
     file.inode().touch_modified();
     Ok(())
@@ -218,20 +246,30 @@ pub fn fdatasync(thread: &Thread, descriptor: Fd) -> Result<(), Errno> {
 pub fn sync(_: &Thread) {}
 
 pub fn syncfs(thread: &Thread, descriptor: Fd) -> Result<(), Errno> {
-    file(thread, descriptor).map(|_| ())
+    if file(thread, descriptor)?.is_path() { Err(Errno::EBADF) } else { Ok(()) }
 }
 
-pub fn sync_file_range(thread: &Thread, descriptor: Fd, _start: u64, _length: u64, _flags: u32) -> Result<(), Errno> {
-    file(thread, descriptor).map(|_| ())
+pub fn sync_file_range(thread: &Thread, descriptor: Fd, start: i64, length: i64, flags: u32) -> Result<(), Errno> {
+    let file = file(thread, descriptor)?;
+    if file.is_path() {
+        return Err(Errno::EBADF);
+    }
+    if flags & !SYNC_FILE_RANGE_FLAGS != 0 || start < 0 || start.checked_add(length).is_none_or(|end| end < start) {
+        return Err(Errno::EINVAL);
+    }
+    if file.content().is_ok() || file.inode().is_directory() { Ok(()) } else { Err(Errno::ESPIPE) }
 }
 
 /// Advice on how a file will be read: nothing here reads ahead.
-pub fn fadvise64(thread: &Thread, descriptor: Fd, _start: u64, _length: u64, advice: u32) -> Result<(), Errno> {
+pub fn fadvise64(thread: &Thread, descriptor: Fd, _start: i64, length: i64, advice: u32) -> Result<(), Errno> {
     let file = file(thread, descriptor)?;
+    if file.is_path() {
+        return Err(Errno::EBADF);
+    }
     if file.pipe().is_some() {
         return Err(Errno::ESPIPE);
     }
-    if advice <= 5 { Ok(()) } else { Err(Errno::EINVAL) }
+    if length >= 0 && advice <= 5 { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
 pub fn readahead(thread: &Thread, descriptor: Fd, _start: u64, _count: u64) -> Result<(), Errno> {
@@ -255,15 +293,15 @@ pub fn limited(count: usize) -> usize {
 
 /// Sends what comes with a failed write: SIGPIPE where nobody reads the pipe, SIGXFSZ at the limit for files.
 #[inline]
-pub fn signalled<T>(thread: &Thread, file: &File, result: Result<T, Errno>) -> Result<T, Errno> {
-    result.inspect_err(|error| signal_failure(thread, file, *error))
+pub fn signalled<T>(thread: &Thread, result: Result<T, Errno>) -> Result<T, Errno> {
+    result.inspect_err(|error| signal_failure(thread, *error))
 }
 
 #[cold]
-fn signal_failure(thread: &Thread, file: &File, error: Errno) {
+fn signal_failure(thread: &Thread, error: Errno) {
     match error {
         Errno::EPIPE => raise(thread, Signal::PIPE),
-        Errno::EFBIG if file.position() >= write_rules(thread).size_limit => raise(thread, Signal::XFSZ),
+        Errno::EFBIG => raise(thread, Signal::XFSZ),
         _ => {}
     }
 }
@@ -279,16 +317,6 @@ fn raise(thread: &Thread, signal: Signal) {
     let origin = Origin::Process { pid: thread.process.pid, uid: thread.process.credentials().user.real };
     // A standard signal is never refused.
     let _ = signal::send_to_thread(thread, Info { signal, code: code::USER, origin });
-}
-
-fn write_at(thread: &Thread, file: &File, position: u64, source: &mut dyn Source) -> Result<usize, Errno> {
-    let append = file.flags().contains(OpenFlags::APPEND) && file.content().is_ok();
-    let position = if append { file.inode().size() } else { position };
-    let result = file.write_at(position, source, &|| write_rules(thread));
-    if result == Err(Errno::EFBIG) && position >= write_rules(thread).size_limit {
-        raise(thread, Signal::XFSZ);
-    }
-    result
 }
 
 fn seekable(thread: &Thread, descriptor: Fd) -> Result<Arc<File>, Errno> {

@@ -202,7 +202,7 @@ system_calls! {
     217 => directory::getdents64(descriptor: Fd, buffer: UserAddress, size: u32);
     218 => process::set_tid_address(address: UserAddress);
     219 => time::restart_syscall();
-    221 => read_write::fadvise64(descriptor: Fd, start: u64, length: u64, advice: u32);
+    221 => read_write::fadvise64(descriptor: Fd, start: i64, length: i64, advice: u32);
     227 => time::clock_settime(clock_id: i32, time: UserAddress);
     228 => time::clock_gettime(clock_id: i32, result: UserAddress);
     229 => time::clock_getres(clock_id: i32, result: UserAddress);
@@ -228,7 +228,7 @@ system_calls! {
     271 => poll::ppoll(descriptors: UserAddress, count: u32, timeout: UserAddress, mask: UserAddress, mask_bytes: u64);
     273 => futex::set_robust_list(head: UserAddress, length: usize);
     274 => futex::get_robust_list(tid: i32, head: UserAddress, length: UserAddress);
-    277 => read_write::sync_file_range(descriptor: Fd, start: u64, length: u64, flags: u32);
+    277 => read_write::sync_file_range(descriptor: Fd, start: i64, length: i64, flags: u32);
     280 => attributes::utimensat(directory: Fd, path: UserAddress, times: UserAddress, flags: u32);
     285 => read_write::fallocate(descriptor: Fd, mode: u32, start: i64, length: i64);
     292 => descriptor::dup3(old: Fd, new: Fd, flags: u32);

@@ -362,6 +362,18 @@ fn tar_entry(name: &str, kind: u8, mode: u32, link: &str, contents: &[u8]) -> Ve
 }
 
 #[test]
+fn can_an_archives_file_be_read_when_its_file_system_is_full() {
+    let fixture = Fixture::new();
+    let file_system = &fixture.fs.root().mount.file_system;
+    super::root::place_file(fixture.fs.root(), b"from the archive", &[7; 5000], 0o644).unwrap();
+    while file_system.charge_page().is_ok() {}
+    let file = fixture.open("from the archive", OpenFlags::empty()).unwrap();
+    let mut buffer = [0; 6000];
+    assert_eq!(file.read(&mut SliceSink::new(&mut buffer)), Ok(5000));
+    assert_eq!((buffer[4999], buffer[5000]), (7, 0));
+}
+
+#[test]
 fn does_an_archive_become_files_that_take_pages_only_when_touched() {
     let fixture = Fixture::new();
     let text: Vec<u8> = (0..10_000u32).map(|number| number as u8).collect();

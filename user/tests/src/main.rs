@@ -12,6 +12,7 @@
 #![allow(clippy::macro_metavars_in_unsafe)]
 
 mod clock;
+mod copying;
 mod exec;
 mod exec_arguments;
 mod exec_elf;
@@ -35,6 +36,7 @@ use conformance::harness::Family;
 
 const FAMILIES: &[Family] = &[
     ("clock", clock::CASES),
+    ("copying", copying::CASES),
     ("exec", exec::CASES),
     ("exec_arguments", exec_arguments::CASES),
     ("exec_elf", exec_elf::CASES),
