@@ -157,7 +157,7 @@ pub fn link(context: &Context<'_>, old: &Location, start: Option<&Location>, pat
     if inode.is_directory() {
         return Err(Errno::EPERM);
     }
-    if inode.links() == 0 && old.dentry.parent(&tree).is_some() {
+    if !inode.is_linkable() {
         return Err(Errno::ENOENT);
     }
     if inode.links() >= u32::MAX / 2 {

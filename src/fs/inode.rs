@@ -12,7 +12,7 @@ use crate::lock::{Lock, Rank};
 use crate::task::credentials::Credentials;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// The file type's place in a mode (`inode(7)`), and its values.
 pub const S_IFMT: u32 = 0o170000;
@@ -42,6 +42,8 @@ pub struct Inode {
     user: AtomicU32,
     group: AtomicU32,
     links: AtomicU32,
+    /// A temporary file that may still get its first name.
+    may_get_name: AtomicBool,
     /// Of a regular file, its length. Changed under the lock of its contents; read by anybody.
     size: AtomicU64,
     /// How many open files may write to it; or, below zero, how many programs run it and forbid that.
@@ -103,6 +105,7 @@ impl Inode {
             user: AtomicU32::new(attributes.user),
             group: AtomicU32::new(attributes.group),
             links: AtomicU32::new(links),
+            may_get_name: AtomicBool::new(false),
             size: AtomicU64::new(0),
             writers: AtomicI32::new(0),
             times: Lock::new(Rank::Inode, Times::all(now())),
@@ -180,8 +183,19 @@ impl Inode {
         }
     }
 
+    /// Whether the file can get another name: a removed one can't, nor a temporary one that is to stay without.
+    pub fn is_linkable(&self) -> bool {
+        self.links() > 0 || self.may_get_name.load(Relaxed)
+    }
+
+    /// For O_TMPFILE without O_EXCL.
+    pub fn allow_first_name(&self) {
+        self.may_get_name.store(true, Relaxed);
+    }
+
     pub fn add_link(&self) {
         self.links.fetch_add(1, Relaxed);
+        self.may_get_name.store(false, Relaxed);
     }
 
     pub fn remove_link(&self) {

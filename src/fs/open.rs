@@ -229,7 +229,7 @@ fn open_temporary(
     flags: OpenFlags,
     mode: u32,
 ) -> Result<Arc<File>, Errno> {
-    if !flags.contains(OpenFlags::DIRECTORY) || !flags.is_writable() {
+    if !flags.contains(OpenFlags::DIRECTORY) || flags.contains(OpenFlags::CREATE) || !flags.is_writable() {
         return Err(Errno::EINVAL);
     }
     let directory = find_or_start(context, start, path, Last::Follow)?;
@@ -245,6 +245,9 @@ fn open_temporary(
     let mode = S_IFREG | mode & PERMISSIONS & !context.umask;
     let inode = new_inode(context.credentials, parent, mode, Body::Regular(Content::new()))?;
     inode.remove_link();
+    if !flags.contains(OpenFlags::EXCLUSIVE) {
+        inode.allow_first_name();
+    }
     let dentry = Dentry::nameless(inode, Name::new(b"")?)?;
     let flags = flags.difference(OpenFlags::TEMPORARY);
     finish(context, Location { mount: Arc::clone(&directory.mount), dentry }, flags, false)

@@ -29,9 +29,8 @@ bitflags! {
 }
 
 impl OpenFlags {
-    /// What `fcntl(F_SETFL)` may change.
-    pub const SETTABLE: Self =
-        Self::APPEND.union(Self::NONBLOCK).union(Self::ASYNC).union(Self::DIRECT).union(Self::NO_ACCESS_TIME);
+    /// What `fcntl(F_SETFL)` may change. Not O_ASYNC: nothing here sends a signal when it is ready.
+    pub const SETTABLE: Self = Self::APPEND.union(Self::NONBLOCK).union(Self::DIRECT).union(Self::NO_ACCESS_TIME);
 
     /// What counts only while opening, and isn't reported by `fcntl(F_GETFL)`.
     pub const OPENING: Self = Self::CREATE

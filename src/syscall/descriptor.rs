@@ -4,12 +4,14 @@ use super::argument::Fd;
 use super::open::descriptor_limit;
 use super::paths::file;
 use crate::errno::Errno;
+use crate::fs::content::SIZE_MAX;
 use crate::fs::file::File;
 use crate::fs::open::open_pipe;
 use crate::fs::open_flags::OpenFlags;
 use crate::fs::record_lock::{Kind, Owner, RecordLock};
 use crate::memory::user_access::{self, UserAddress};
 use crate::task::Thread;
+use crate::task::signal::Signal;
 use alloc::sync::Arc;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -23,6 +25,10 @@ const F_SETLK: u32 = 6;
 const F_SETLKW: u32 = 7;
 const F_SETOWN: u32 = 8;
 const F_GETOWN: u32 = 9;
+const F_SETSIG: u32 = 10;
+const F_GETSIG: u32 = 11;
+const F_SETOWN_EX: u32 = 15;
+const F_GETOWN_EX: u32 = 16;
 const F_OFD_GETLK: u32 = 36;
 const F_OFD_SETLK: u32 = 37;
 const F_OFD_SETLKW: u32 = 38;
@@ -121,8 +127,9 @@ pub fn fcntl(thread: &Thread, descriptor: Fd, command: u32, argument: u64) -> Re
             set_lock(thread, &file, command, UserAddress::new(argument)).map(|()| 0)
         }
         // Nobody is told of readiness by a signal; who asks for it learns that nobody would be.
-        F_GETOWN => Ok(0),
-        F_SETOWN => Ok(0),
+        F_SETOWN | F_SETOWN_EX | F_GETOWN | F_GETSIG => Ok(0),
+        F_SETSIG if argument == 0 || Signal::new(argument as u32).is_some() => Ok(0),
+        F_GETOWN_EX => user_access::write_value(UserAddress::new(argument), &[0_i32; 2]).map(|()| 0),
         F_SETPIPE_SZ => {
             let pipe = file.pipe().ok_or(Errno::EBADF)?;
             let size = pipe.set_capacity(argument as u32 as usize, &thread.process.credentials())?;
@@ -204,12 +211,22 @@ fn range_of(file: &File, flock: &Flock) -> Result<(u64, u64), Errno> {
         _ => return Err(Errno::EINVAL),
     };
     let start = i64::try_from(base).ok().and_then(|base| base.checked_add(flock.start)).ok_or(Errno::EOVERFLOW)?;
-    let end = start.checked_add(flock.length).ok_or(Errno::EOVERFLOW)?;
     // A negative length reaches backwards.
-    let (start, end) = if flock.length < 0 { (end, start) } else { (start, end) };
-    let start = u64::try_from(start).map_err(|_| Errno::EINVAL)?;
-    let end = if flock.length == 0 { RecordLock::WHOLE_END } else { end as u64 };
-    Ok((start, end))
+    let first = if flock.length < 0 { start.saturating_add(flock.length) } else { start };
+    let first = u64::try_from(first).map_err(|_| Errno::EINVAL)?;
+    // One past the last byte that a file can have.
+    const LIMIT: u64 = SIZE_MAX + 1;
+    let end = match flock.length {
+        0 => LIMIT,
+        ..0 => start as u64,
+        length => first + length as u64,
+    };
+    match end {
+        ..LIMIT => Ok((first, end)),
+        // Whatever the file grows to belongs to it.
+        LIMIT => Ok((first, RecordLock::WHOLE_END)),
+        _ => Err(Errno::EOVERFLOW),
+    }
 }
 
 fn file_owner(file: &Arc<File>) -> Owner {
@@ -246,11 +263,16 @@ pub fn ioctl(thread: &Thread, descriptor: Fd, command: u32, argument: u64) -> Re
             let close = command == FIOCLEX;
             thread.process.with_files(|files| files.set_close_on_exec(number, close))?;
         }
-        FIONBIO | FIOASYNC => {
+        FIONBIO => {
             let on: i32 = user_access::read_value(address)?;
-            let flag = if command == FIONBIO { OpenFlags::NONBLOCK } else { OpenFlags::ASYNC };
-            let flags = file.flags();
+            let (flags, flag) = (file.flags(), OpenFlags::NONBLOCK);
             file.set_flags(if on != 0 { flags.union(flag) } else { flags.difference(flag) });
+        }
+        FIOASYNC => {
+            let on: i32 = user_access::read_value(address)?;
+            if (on != 0) != file.flags().contains(OpenFlags::ASYNC) {
+                return Err(Errno::ENOTTY);
+            }
         }
         FIONREAD if file.pipe().is_some() => {
             let count = file.pipe().map_or(0, |pipe| pipe.bytes_inside());

@@ -56,6 +56,11 @@ pub fn openat2(thread: &Thread, directory: Fd, path: UserAddress, how: UserAddre
     let how: HowToOpen = user_access::read_value(how)?;
     let flags = u32::try_from(how.flags).ok().and_then(OpenFlags::from_bits).ok_or(Errno::EINVAL)?;
     let creates = flags.intersects(OpenFlags::CREATE | OpenFlags::TEMPORARY);
+    // What open passes over is refused here.
+    let without_access = OpenFlags::PATH | OpenFlags::DIRECTORY | OpenFlags::NO_FOLLOW | OpenFlags::CLOSE_ON_EXEC;
+    if flags.contains(OpenFlags::PATH) && !without_access.contains(flags) {
+        return Err(Errno::EINVAL);
+    }
     if how.resolve != 0 || how.mode & !0o7777 != 0 || (how.mode != 0 && !creates) {
         return Err(Errno::EINVAL);
     }

@@ -21,7 +21,9 @@ mod files;
 mod folders;
 mod helper;
 mod limits;
+mod locks;
 mod memory;
+mod opening;
 mod permissions;
 mod pipes;
 mod proc;
@@ -44,7 +46,9 @@ const FAMILIES: &[Family] = &[
     ("files", files::CASES),
     ("folders", folders::CASES),
     ("limits", limits::CASES),
+    ("locks", locks::CASES),
     ("memory", memory::CASES),
+    ("opening", opening::CASES),
     ("permissions", permissions::CASES),
     ("pipes", pipes::CASES),
     ("proc", proc::CASES),
