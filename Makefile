@@ -45,8 +45,8 @@ test-matrix: ## Boot the image on every machine of the matrix, in QEMU and in Bo
 lint: ## Check formatting and lints of every crate, warnings denied
 	@tools/lint
 
-bench: kernel ## Count guest instructions of each operation, beside Linux's: BASE=file compares with an earlier run
-##  LINUX=0 leaves Linux out, KVM=1 measures time where KVM works
+bench: kernel ## Count guest instructions of each operation, beside Linux's: BASE=bench.tsv of an earlier run compares
+##  LINUX=0 leaves Linux out, LINUX=package takes another kernel of Debian's, KVM=1 measures time where KVM works
 	@tools/bench $(KERNEL)
 
 clean: ## Remove everything that was built

@@ -9,26 +9,28 @@ machine_options() {
     fi
 }
 
-# True when KVM really runs guests: /dev/kvm may be there, and its guests spin without getting anywhere. Keel's kernel is
-# started for at most ten seconds; under a working KVM it prints within one.
+# True when KVM really runs guests: /dev/kvm may be there, and its guests spin without getting anywhere, or QEMU gives up.
+# The kernel $1 is started for at most ten seconds; under a working KVM it prints within one.
 kvm_works() {
-    local serial pid tenths
+    local trial reason="a trial machine printed nothing in ten seconds"
     if [ ! -w /dev/kvm ]; then
         echo "KVM=1: /dev/kvm is missing or may not be written to; going on without KVM" >&2
         return 1
     fi
-    serial=$(mktemp)
-    qemu-system-x86_64 -accel kvm -cpu host -m 64 -display none -no-reboot -serial "file:$serial" -kernel "$1" \
-        > /dev/null 2>&1 &
-    pid=$!
-    for ((tenths = 0; tenths < 100; tenths++)); do
-        [ -s "$serial" ] && break
-        kill -0 $pid 2>/dev/null || break
-        sleep 0.1
-    done
-    { kill -KILL $pid; wait $pid; } 2>/dev/null || true
-    if [ -s "$serial" ]; then rm -f "$serial"; return 0; fi
-    rm -f "$serial"
-    echo "KVM=1: a trial machine got nowhere in ten seconds; going on without KVM" >&2
+    trial=$(mktemp -d)
+    # In a shell of its own: the one that finds a machine ended by force tells of it.
+    (
+        qemu-system-x86_64 -accel kvm -cpu host -m 64 -display none -no-reboot -serial "file:$trial/serial" -kernel "$1" \
+            > "$trial/said" 2>&1 &
+        for ((tenths = 0; tenths < 100; tenths++)); do
+            [ ! -s "$trial/serial" ] && kill -0 $! || break
+            sleep 0.1
+        done
+        kill -KILL $!
+    ) 2>/dev/null || true
+    if [ -s "$trial/serial" ]; then rm -rf "$trial"; return 0; fi
+    if [ -s "$trial/said" ]; then reason=$(head -n 1 "$trial/said"); fi
+    rm -rf "$trial"
+    echo "KVM=1: KVM doesn't work here ($reason); going on without KVM" >&2
     return 1
 }

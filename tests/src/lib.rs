@@ -3,6 +3,7 @@
 //! `system.rs` lists what is tested; the modules here are its tools.
 
 pub mod bad_input;
+pub mod bench;
 pub mod bochs;
 pub mod boot_matrix;
 pub mod console;

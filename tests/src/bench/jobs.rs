@@ -1,0 +1,82 @@
+//! What `make test` asks of `make bench`, by a few operations: without a network, and without a package of Linux.
+
+use super::{Options, run};
+use crate::failure::Failure;
+use crate::project::{self, TemporaryFolder};
+use crate::runner::Job;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A call, a switch, a fault and processes: cheap ones of each kind.
+const OPERATIONS: [&str; 6] = [
+    "empty loop",
+    "getppid",
+    "yield between two",
+    "anonymous write fault",
+    "fork, exit, wait",
+    "thread create and join",
+];
+
+/// `program` is the one behind tools/bench.
+pub fn jobs(program: &'static str) -> Vec<Job> {
+    vec![
+        Job::test("bench: do three runs give the same figures?", three_runs),
+        Job::test("bench: is Keel measured where no package can be had?", move || without_packages(Path::new(program))),
+    ]
+}
+
+fn operations() -> Vec<String> {
+    OPERATIONS.map(str::to_owned).to_vec()
+}
+
+fn three_runs() -> Result<(), Failure> {
+    let folder = project::artifacts()?.join("bench");
+    let options = Options {
+        kernel: project::kernel(),
+        operations: Some(operations()),
+        linux: None,
+        base: None,
+        kvm: false,
+        folder: folder.clone(),
+    };
+    let mut tables = Vec::new();
+    for _ in 0..3 {
+        let table = run(&options)?;
+        if table.keel.len() != OPERATIONS.len() + 1 || !table.failed().is_empty() {
+            return Err(Failure::new(format!("not every operation has a figure:\n{}", table.text())));
+        }
+        tables.push(table.tsv());
+    }
+    if tables.iter().all(|table| *table == tables[0]) { Ok(()) } else { Err(Failure::new(tables.join("\n"))) }
+}
+
+/// As on a machine without a network: apt's commands are there, and fail.
+fn without_packages(program: &Path) -> Result<(), Failure> {
+    let commands = TemporaryFolder::new()?;
+    for name in ["apt-get", "apt-cache"] {
+        let file: PathBuf = commands.path().join(name);
+        fs::write(&file, "#!/bin/sh\necho 'no network' >&2\nexit 100\n")?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?;
+    }
+    let path = std::env::var("PATH").unwrap_or_default();
+    let output = Command::new(program)
+        .arg(project::kernel())
+        .args(["empty loop", "getppid"])
+        .env("PATH", format!("{}:{path}", commands.path().display()))
+        .env("FOLDER", project::artifacts()?.join("bench-alone"))
+        .envs([("LINUX", ""), ("BASE", ""), ("KVM", "")])
+        .output()?;
+    let (told, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let figures = told.lines().filter(|line| line.starts_with("getppid ") || line.starts_with("empty loop "));
+    if output.status.success()
+        && said.contains("no Linux here")
+        && figures.count() == 2
+        && !told.contains("Linux, lean")
+    {
+        return Ok(());
+    }
+    Err(Failure::new("Keel's column alone, and a word about it, was expected")
+        .with_guest_output(&format!("{told}{said}")))
+}
