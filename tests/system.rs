@@ -22,7 +22,6 @@ fn all_jobs(threads: usize) -> Vec<Job> {
     jobs.extend(panics::jobs());
     jobs.extend(bench::jobs::jobs(env!("CARGO_BIN_EXE_bench")));
     jobs.extend(programs::jobs());
-    jobs.extend(bad_input::jobs());
     match images() {
         Ok(images) => jobs.extend(boot_matrix::representative_jobs(&images)),
         Err(failure) => jobs.push(no_images(failure)),
