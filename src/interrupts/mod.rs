@@ -8,6 +8,8 @@
 
 #[cfg(target_os = "none")]
 pub mod clock;
+#[cfg(target_os = "none")]
+mod counts;
 pub mod frame;
 #[cfg(target_os = "none")]
 mod hpet;
@@ -30,19 +32,22 @@ pub use frame::InterruptFrame;
 pub const FIRST_IRQ_VECTOR: u8 = 0x20;
 /// How many ISA interrupt lines there are.
 pub const IRQ_COUNT: u8 = 16;
+/// The first vector that isn't an exception's.
+const FIRST_DEVICE_VECTOR: u8 = 32;
 
 /// Called with interrupts off.
 pub type Handler = fn(&mut InterruptFrame);
 
 #[cfg(target_os = "none")]
-pub use dispatch::{enable, init, register_irq, set_system_call_handler, write_counts};
+pub use counts::write_counts;
+#[cfg(target_os = "none")]
+pub use dispatch::{enable, init, register_irq, set_system_call_handler};
 #[cfg(target_os = "none")]
 use dispatch::{set_handler, uses_apics};
 
 #[cfg(target_os = "none")]
 mod dispatch {
-    use super::{FIRST_IRQ_VECTOR, Handler, IRQ_COUNT, InterruptFrame, io_apic, local_apic, pic};
-    use crate::cpu::exceptions::Exception;
+    use super::{FIRST_DEVICE_VECTOR, FIRST_IRQ_VECTOR, Handler, IRQ_COUNT, InterruptFrame, io_apic, local_apic, pic};
     use crate::cpu::features::features;
     use crate::cpu::idt::SYSTEM_CALL_VECTOR;
     use crate::cpu::per_cpu::VECTOR_COUNT;
@@ -51,10 +56,7 @@ mod dispatch {
     use crate::errno::Errno;
     use crate::lock::InHandler;
     use crate::trace;
-    use core::fmt::{self, Write};
     use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering::Relaxed};
-
-    const FIRST_DEVICE_VECTOR: u8 = 32;
 
     /// A [`Handler`] for each vector, or null.
     static HANDLERS: [AtomicPtr<()>; VECTOR_COUNT] = [const { AtomicPtr::new(core::ptr::null_mut()) }; VECTOR_COUNT];
@@ -84,34 +86,6 @@ mod dispatch {
             io_apic::add(io_apic.address, io_apic.first_interrupt)?;
         }
         local_apic::init(apics.local_apic_address)
-    }
-
-    /// /proc/interrupts: how often each vector that was ever taken was, by CPU, and through what.
-    pub fn write_counts(output: &mut dyn Write) -> fmt::Result {
-        write!(output, "     ")?;
-        per_cpu::all().try_for_each(|cpu| write!(output, "       CPU{:<1}", cpu.index()))?;
-        writeln!(output)?;
-        for vector in (0..=u8::MAX).filter(|vector| per_cpu::all().any(|cpu| cpu.interrupt_count(*vector) != 0)) {
-            match vector.wrapping_sub(FIRST_IRQ_VECTOR) {
-                irq @ ..IRQ_COUNT => write!(output, "{irq:>4}:")?,
-                _ => write!(output, " V{vector:02X}:")?,
-            }
-            per_cpu::all().try_for_each(|cpu| write!(output, " {:>10}", cpu.interrupt_count(vector)))?;
-            writeln!(output, "   {}", source(vector))?;
-        }
-        Ok(())
-    }
-
-    /// What raises a vector.
-    fn source(vector: u8) -> &'static str {
-        match vector {
-            local_apic::TIMER_VECTOR => "local timer",
-            local_apic::SPURIOUS_VECTOR => "spurious",
-            SYSTEM_CALL_VECTOR => "int 0x80",
-            ..FIRST_DEVICE_VECTOR => Exception::from_vector(u64::from(vector)).map_or("", Exception::in_words),
-            _ if uses_apics() => "IO-APIC",
-            _ => "8259 PIC",
-        }
     }
 
     pub(super) fn uses_apics() -> bool {
