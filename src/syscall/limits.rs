@@ -5,7 +5,7 @@ use crate::errno::Errno;
 use crate::memory::user_access::{self, UserAddress};
 use crate::task::limits::{Limit, Resource};
 use crate::task::process::{self, Process};
-use crate::task::{Thread, scheduler};
+use crate::task::{Thread, cpu_time};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -74,7 +74,7 @@ pub fn getrusage(thread: &Thread, who: i32, result: UserAddress) -> Result<(), E
     let usage = match who {
         RUSAGE_SELF => usage_of_process(&thread.process),
         RUSAGE_THREAD => {
-            let (user_ns, system_ns) = scheduler::split_run_time(thread);
+            let (user_ns, system_ns) = cpu_time::split_run_time(thread);
             usage_of(user_ns, system_ns)
         }
         RUSAGE_CHILDREN => usage_of(times.children_user.load(Relaxed), times.children_system.load(Relaxed)),

@@ -5,7 +5,7 @@ use crate::interrupts::clock;
 use crate::memory::user_access::{self, UserAddress};
 use crate::task::alarm::{self, Setting, Timer};
 use crate::task::wait_queue::{Limits, WaitQueue};
-use crate::task::{Thread, process, scheduler};
+use crate::task::{Thread, cpu_time, process};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
@@ -70,7 +70,7 @@ fn read_clock(thread: &Thread, clock_id: i32) -> Result<u64, Errno> {
         CLOCK_REALTIME | CLOCK_REALTIME_COARSE | CLOCK_TAI => Ok(clock::wall_clock_ns()),
         CLOCK_MONOTONIC | CLOCK_MONOTONIC_RAW | CLOCK_MONOTONIC_COARSE | CLOCK_BOOTTIME => Ok(clock::now_ns()),
         CLOCK_PROCESS_CPUTIME => Ok(process_time_ns(&thread.process)),
-        CLOCK_THREAD_CPUTIME => Ok(scheduler::run_time_ns(thread)),
+        CLOCK_THREAD_CPUTIME => Ok(cpu_time::run_time_ns(thread)),
         ..0 => cpu_time_of(thread, clock_id),
         _ => Err(Errno::EINVAL),
     }
@@ -81,11 +81,11 @@ fn cpu_time_of(thread: &Thread, clock_id: i32) -> Result<u64, Errno> {
     let id = (!(clock_id >> 3)).unsigned_abs();
     let of_thread = clock_id & 4 != 0;
     match (id, of_thread) {
-        (0, true) => Ok(scheduler::run_time_ns(thread)),
+        (0, true) => Ok(cpu_time::run_time_ns(thread)),
         (0, false) => Ok(process_time_ns(&thread.process)),
         (tid, true) => {
             let other = process::find_thread(tid).filter(|other| other.process.pid == thread.process.pid);
-            Ok(scheduler::run_time_ns(&*other.ok_or(Errno::EINVAL)?))
+            Ok(cpu_time::run_time_ns(&*other.ok_or(Errno::EINVAL)?))
         }
         (pid, false) => Ok(process_time_ns(&*process::find_process(pid).ok_or(Errno::EINVAL)?)),
     }

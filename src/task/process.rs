@@ -261,7 +261,7 @@ impl Process {
     pub fn run_times(&self) -> (u64, u64) {
         let ended = (self.times.ended_user.load(Relaxed), self.times.ended_system.load(Relaxed));
         self.threads().iter().fold(ended, |(user, system), thread| {
-            let (own_user, own_system) = super::scheduler::split_run_time(thread);
+            let (own_user, own_system) = super::cpu_time::split_run_time(thread);
             (user.wrapping_add(own_user), system.wrapping_add(own_system))
         })
     }
@@ -270,7 +270,7 @@ impl Process {
 impl Times {
     /// Books what a thread has used, when it ends.
     pub fn add_ended_thread(&self, thread: &Thread) {
-        let (user_ns, system_ns) = super::scheduler::split_run_time(thread);
+        let (user_ns, system_ns) = super::cpu_time::split_run_time(thread);
         self.ended_user.fetch_add(user_ns, Relaxed);
         self.ended_system.fetch_add(system_ns, Relaxed);
     }

@@ -9,20 +9,21 @@
 //! its way back to user mode when its time is up.
 //!
 //! A thread's own reference lies in one of four places, and moves by value: with its CPU (it runs), in the ready queue, in
-//! its own `parked` slot (it waits), in the CPU's `ended` slot (until the next thread has its stack).
+//! its own `parked` slot (it waits), in the CPU's `ended` slot (until the next thread runs on a stack of its own).
 
 #![expect(clippy::indexing_slicing, reason = "a running CPU's index is below the number of CPUs")]
 
+use super::cpu_time::{self, charge};
 use super::ready_queue::ReadyQueue;
 use super::switch;
 use super::thread::{Thread, Work};
 use crate::cpu::per_cpu;
-use crate::interrupts::clock;
+use crate::interrupts::{clock, timer};
 use crate::lock::{InterruptsOff, IrqLock, Rank};
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
 
-const TICK_NS: i64 = 10_000_000;
+const TICK_NS: i64 = timer::NS_PER_TICK as i64;
 const QUANTUM_TICKS: i64 = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,11 +43,15 @@ pub enum State {
 
 /// One CPU's part of the scheduler.
 struct Cpu {
-    ready: IrqLock<ReadyQueue<Thread>>,
+    queue: IrqLock<Queue>,
     /// Runs when nobody else wants to. Set once, at start.
     idle: spin::Once<Arc<Thread>>,
-    /// A thread that ended, until its stack is no longer in use. Only its CPU looks here, interrupts off.
-    ended: IrqLock<Option<Arc<Thread>>>,
+}
+
+struct Queue {
+    ready: ReadyQueue<Thread>,
+    /// A thread that ended, until the next one has left its stack.
+    ended: Option<Arc<Thread>>,
 }
 
 /// The CPUs that schedule. One runs at first; the others' entries come with them.
@@ -54,11 +59,8 @@ static CPUS: [Cpu; 1] = [const { Cpu::new() }; 1];
 
 impl Cpu {
     const fn new() -> Self {
-        Self {
-            ready: IrqLock::new(Rank::RunQueue, ReadyQueue::new()),
-            idle: spin::Once::new(),
-            ended: IrqLock::new(Rank::RunQueue, None),
-        }
+        let queue = Queue { ready: ReadyQueue::new(), ended: None };
+        Self { queue: IrqLock::new(Rank::RunQueue, queue), idle: spin::Once::new() }
     }
 }
 
@@ -83,63 +85,62 @@ pub fn set_idle_thread(thread: Arc<Thread>) {
 /// one whose time is up by its quantum.
 pub fn schedule() {
     crate::lock::assert_none_held();
-    let interrupts = InterruptsOff::new();
+    let _interrupts = InterruptsOff::new();
     let cpu = this_cpu();
+    // Before there is an idle thread there is no other either.
+    let Some(idle) = cpu.idle.get() else { return };
     per_cpu::set_need_reschedule(false);
     let previous = super::current_raw();
-    // SAFETY: the CPU holds the current thread's own reference, made by `Arc::into_raw` when it got the CPU; here that
+    charge(&super::current());
+    let mut queue = cpu.queue.lock();
+    // SAFETY: the CPU holds the running thread's own reference, made by `Arc::into_raw` below when it got the CPU; here that
     // reference is taken back.
-    let previous = unsafe { Arc::from_raw(previous) };
-    let is_idle = cpu.idle.get().is_some_and(|idle| Arc::ptr_eq(idle, &previous));
-    charge(&previous);
-    let mut ready = cpu.ready.lock();
-    let running = previous.schedule.state.load(Relaxed) == State::Running as u8;
-    let mut leaving = Some(previous);
-    if running && !is_idle {
-        leaving.take().into_iter().for_each(|thread| enqueue(&mut ready, thread));
-    }
-    let next = ready.pop();
-    let next = match next.or_else(|| cpu.idle.get().cloned()) {
-        Some(next) => next,
-        // Before there is an idle thread, the only thread goes on.
-        None => return leaving.into_iter().for_each(core::mem::forget),
-    };
-    let previous_raw = super::current_raw();
-    if let Some(thread) = leaving {
-        leave(cpu, thread, is_idle);
-    }
-    drop(ready);
-    let next_raw = Arc::into_raw(next);
-    if !core::ptr::eq(next_raw, previous_raw) {
-        // SAFETY: interrupts are off, the ready queue's lock is free again, and `previous`'s own reference lies in the
-        // ready queue, in its parked slot, in `ended`, or with the idle slot.
+    queue.put_away(unsafe { Arc::from_raw(previous) });
+    let next = Arc::into_raw(queue.ready.pop().unwrap_or_else(|| idle.clone()));
+    drop(queue);
+    if !core::ptr::eq(next, previous) {
+        // SAFETY: interrupts are off, no lock is held, and `previous` is kept alive by where `put_away` put it.
         unsafe {
-            (*next_raw).schedule.charged_until_ns.store(clock::now_ns(), Relaxed);
-            switch::switch_to(&*previous_raw, &*next_raw);
+            (*next).schedule.charged_until_ns.store(clock::now_ns(), Relaxed);
+            switch::switch_to(&*previous, &*next);
         }
     }
-    drop(interrupts);
 }
 
-/// Where the own reference of a thread goes that leaves the CPU without being ready.
-fn leave(cpu: &Cpu, thread: Arc<Thread>, is_idle: bool) {
-    let ended = thread.schedule.state.load(Relaxed) == State::Ended as u8;
-    if is_idle {
-        // The CPU's `idle` slot keeps it alive.
-        drop(thread);
-    } else if ended {
-        // SAFETY: one thread at a time ends here, and the next one empties the slot before it does anything else.
-        drop(cpu.ended.try_lock().and_then(|mut slot| slot.replace(thread)));
-    } else {
-        let slot = thread.schedule.parked.get();
-        // SAFETY: the run queue's lock is held by the caller, and guards the slot.
-        unsafe { *slot = Some(thread) };
+impl Queue {
+    /// Where the own reference of a thread goes that leaves the CPU.
+    fn put_away(&mut self, thread: Arc<Thread>) {
+        let state = thread.schedule.state.load(Relaxed);
+        if is_idle(&thread) {
+            // `Cpu::idle` keeps it.
+            drop(thread);
+        } else if state == State::Running as u8 {
+            self.enqueue(thread);
+        } else if state == State::Ended as u8 {
+            // Empty: the next thread does this before anything else.
+            self.ended = Some(thread);
+        } else {
+            let slot = thread.schedule.parked.get();
+            // SAFETY: the run queue's lock, which `self` came from, guards the slot.
+            unsafe { *slot = Some(thread) };
+        }
+    }
+
+    /// Behind the others of its level; in the next round if its quantum is used up.
+    fn enqueue(&mut self, thread: Arc<Thread>) {
+        let level = thread.schedule.level.load(Relaxed);
+        if thread.schedule.quantum_left_ns.load(Relaxed) <= 0 {
+            thread.schedule.quantum_left_ns.store(quantum_ns(level), Relaxed);
+            self.ready.push_expired(thread, usize::from(level));
+        } else {
+            self.ready.push_active(thread, usize::from(level));
+        }
     }
 }
 
 /// Called by the thread that just got the CPU.
 pub(super) fn drop_ended_thread() {
-    let ended = this_cpu().ended.try_lock().and_then(|mut slot| slot.take());
+    let ended = this_cpu().queue.lock().ended.take();
     drop(ended);
 }
 
@@ -150,14 +151,13 @@ pub fn yield_now() {
 
 /// Puts a new thread among the ready ones. Its state is `Running` from the start.
 pub fn start(thread: Arc<Thread>) {
-    this_cpu().ready.lock().push_active(thread.clone(), usize::from(thread.schedule.level.load(Relaxed)));
+    this_cpu().queue.lock().ready.push_active(thread.clone(), usize::from(thread.schedule.level.load(Relaxed)));
 }
 
 /// Makes a thread ready if it waits in one of the two waiting states; `including` says whether an uninterruptible wait, or
 /// a stop, ends too. True if it did wait so.
 pub fn wake(thread: &Thread, including: impl Fn(u8) -> bool) -> bool {
-    let cpu = this_cpu();
-    let mut ready = cpu.ready.lock();
+    let mut queue = this_cpu().queue.lock();
     if !including(thread.schedule.state.load(Relaxed)) {
         return false;
     }
@@ -167,7 +167,7 @@ pub fn wake(thread: &Thread, including: impl Fn(u8) -> bool) -> bool {
     // Empty while the thread is still on its way to `schedule`, which then finds it running.
     if let Some(own) = parked {
         let level = usize::from(own.schedule.level.load(Relaxed));
-        ready.push_active(own, level);
+        queue.ready.push_active(own, level);
         preempt_for(thread);
     }
     true
@@ -176,14 +176,6 @@ pub fn wake(thread: &Thread, including: impl Fn(u8) -> bool) -> bool {
 /// The usual way: an event that the thread waits for has come.
 pub fn wake_waiting(thread: &Thread) -> bool {
     wake(thread, |state| state == State::Waiting as u8 || state == State::WaitingUninterruptibly as u8)
-}
-
-/// Ticks that found a CPU in user mode, in the kernel, and idle.
-static TICKS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
-
-/// For /proc/stat: ticks spent in user mode, in the kernel, and idle.
-pub fn ticks_spent() -> [u64; 3] {
-    core::array::from_fn(|way| TICKS[way].load(Relaxed))
 }
 
 /// What a thread does, as ps shows it.
@@ -201,13 +193,10 @@ pub fn state_letter(thread: &Thread) -> char {
 pub fn tick(from_user: bool) {
     super::timers::expire();
     let current = super::current();
-    let spent = if is_idle(&current) { 2 } else { usize::from(!from_user) };
-    TICKS[spent].fetch_add(1, Relaxed);
     if is_idle(&current) {
-        return;
+        return cpu_time::count_idle_tick();
     }
-    let counter = if from_user { &current.schedule.user_ticks } else { &current.schedule.system_ticks };
-    counter.store(counter.load(Relaxed).wrapping_add(1), Relaxed);
+    cpu_time::count_tick(&current, from_user);
     charge(&current);
     current.add_work(Work::CPU_TIMERS);
     if current.schedule.quantum_left_ns.load(Relaxed) <= 0 {
@@ -231,49 +220,7 @@ pub fn set_nice(thread: &Thread, nice: i32) {
 
 /// How many threads are ready or run, for /proc/loadavg.
 pub fn ready_count() -> usize {
-    this_cpu().ready.lock().len() + usize::from(!is_idle(&super::current()))
-}
-
-/// Up to now, of the running thread or any other.
-pub fn run_time_ns(thread: &Thread) -> u64 {
-    if core::ptr::eq(super::current_raw(), thread) {
-        let _interrupts = InterruptsOff::new();
-        charge(thread);
-    }
-    thread.schedule.run_time_ns.load(Relaxed)
-}
-
-/// A thread's run time in user mode and in the kernel, ns: the exact sum, in the ratio in which ticks found it in each.
-pub fn split_run_time(thread: &Thread) -> (u64, u64) {
-    let total = run_time_ns(thread);
-    let (user, system) = (thread.schedule.user_ticks.load(Relaxed), thread.schedule.system_ticks.load(Relaxed));
-    let user_ns = match user + system {
-        0 => total,
-        ticks => (u128::from(total) * u128::from(user) / u128::from(ticks)) as u64,
-    };
-    (user_ns, total.saturating_sub(user_ns))
-}
-
-/// Behind the others of its level; in the next round if its quantum is used up.
-fn enqueue(ready: &mut ReadyQueue<Thread>, thread: Arc<Thread>) {
-    let level = thread.schedule.level.load(Relaxed);
-    if thread.schedule.quantum_left_ns.load(Relaxed) <= 0 {
-        thread.schedule.quantum_left_ns.store(quantum_ns(level), Relaxed);
-        ready.push_expired(thread, usize::from(level));
-    } else {
-        ready.push_active(thread, usize::from(level));
-    }
-}
-
-/// Books the time since the last charge to a running thread.
-fn charge(thread: &Thread) {
-    let schedule = &thread.schedule;
-    let now = clock::now_ns();
-    let used = now.saturating_sub(schedule.charged_until_ns.load(Relaxed));
-    schedule.charged_until_ns.store(now, Relaxed);
-    schedule.run_time_ns.store(schedule.run_time_ns.load(Relaxed).wrapping_add(used), Relaxed);
-    let left = schedule.quantum_left_ns.load(Relaxed).saturating_sub_unsigned(used);
-    schedule.quantum_left_ns.store(left, Relaxed);
+    this_cpu().queue.lock().ready.len() + usize::from(!is_idle(&super::current()))
 }
 
 /// A thread that just woke goes first if it is favoured, or if it has at least a tick more left of its quantum than the

@@ -9,7 +9,7 @@ use crate::memory::{AddressSpace, Area, AreaFlags, Backing, Protection};
 use crate::task::limits::{INFINITY, Resource};
 use crate::task::process::tasks;
 use crate::task::signal::SignalSet;
-use crate::task::{Thread, scheduler};
+use crate::task::{Thread, cpu_time, scheduler};
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -315,7 +315,7 @@ fn signals_of(subject: &Subject) -> Signals {
 /// User and system time of the subject, then of its ended children, in ticks.
 fn ticks(subject: &Subject) -> (u64, u64, u64, u64) {
     let times = &subject.process.times;
-    let split = |thread: &Thread| scheduler::split_run_time(thread);
+    let split = |thread: &Thread| cpu_time::split_run_time(thread);
     let (mut user, mut system) = (0, 0);
     match &subject.thread {
         Some(thread) => (user, system) = split(thread),

@@ -9,7 +9,7 @@ use crate::interrupts::clock;
 use crate::memory::{frames, heap};
 use crate::syscall::system;
 use crate::task::process::tasks;
-use crate::task::{ids, scheduler};
+use crate::task::{cpu_time, ids, scheduler};
 use crate::{boot, cpu, trace};
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
@@ -86,7 +86,7 @@ fn version(text: &mut Text) -> Result<(), Errno> {
 
 fn uptime(text: &mut Text) -> Result<(), Errno> {
     let now = clock::now_ns();
-    let [.., idle] = scheduler::ticks_spent();
+    let [.., idle] = cpu_time::ticks_spent();
     let hundredths = |ns: u64| (ns / NS_PER_SECOND, ns % NS_PER_SECOND / NS_PER_TICK);
     let ((seconds, part), (idle_seconds, idle_part)) = (hundredths(now), (idle / 100, idle % 100));
     text.print(format_args!("{seconds}.{part:02} {idle_seconds}.{idle_part:02}\n"))
@@ -133,7 +133,7 @@ fn cpu_info(text: &mut Text) -> Result<(), Errno> {
 }
 
 fn stat(text: &mut Text) -> Result<(), Errno> {
-    let [user, system, idle] = scheduler::ticks_spent();
+    let [user, system, idle] = cpu_time::ticks_spent();
     let boot_seconds = clock::wall_clock_ns().saturating_sub(clock::now_ns()) / NS_PER_SECOND;
     let running = scheduler::ready_count();
     let newest = tasks().threads.iter().map(|(id, _)| id).max().unwrap_or(0);

@@ -1,0 +1,62 @@
+//! Who has used how much of the CPU: for quanta, for times(2) and its like, and for /proc.
+//!
+//! Run time is exact, in ns: a thread is charged when it leaves the CPU, at each tick, and when somebody asks. How it splits
+//! into user and kernel time is estimated, by what the ticks found.
+
+use super::thread::Thread;
+use crate::interrupts::clock;
+use crate::lock::InterruptsOff;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Ticks that found a CPU in user mode, in the kernel, and idle.
+static TICKS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+
+/// For /proc/stat: ticks spent in user mode, in the kernel, and idle.
+pub fn ticks_spent() -> [u64; 3] {
+    TICKS.each_ref().map(|ticks| ticks.load(Relaxed))
+}
+
+pub(super) fn count_idle_tick() {
+    let [.., idle] = &TICKS;
+    idle.fetch_add(1, Relaxed);
+}
+
+/// A tick found the running thread in user mode or in the kernel.
+pub(super) fn count_tick(thread: &Thread, from_user: bool) {
+    let [user, system, _] = &TICKS;
+    let schedule = &thread.schedule;
+    let (all, own) = if from_user { (user, &schedule.user_ticks) } else { (system, &schedule.system_ticks) };
+    all.fetch_add(1, Relaxed);
+    own.store(own.load(Relaxed).wrapping_add(1), Relaxed);
+}
+
+/// Books the time since the last charge to a running thread. Interrupts are off.
+pub(super) fn charge(thread: &Thread) {
+    let schedule = &thread.schedule;
+    let now = clock::now_ns();
+    let used = now.saturating_sub(schedule.charged_until_ns.load(Relaxed));
+    schedule.charged_until_ns.store(now, Relaxed);
+    schedule.run_time_ns.store(schedule.run_time_ns.load(Relaxed).wrapping_add(used), Relaxed);
+    let left = schedule.quantum_left_ns.load(Relaxed).saturating_sub_unsigned(used);
+    schedule.quantum_left_ns.store(left, Relaxed);
+}
+
+/// Up to now, of the running thread or any other.
+pub fn run_time_ns(thread: &Thread) -> u64 {
+    if core::ptr::eq(super::current_raw(), thread) {
+        let _interrupts = InterruptsOff::new();
+        charge(thread);
+    }
+    thread.schedule.run_time_ns.load(Relaxed)
+}
+
+/// A thread's run time in user mode and in the kernel, ns: the exact sum, in the ratio in which ticks found it in each.
+pub fn split_run_time(thread: &Thread) -> (u64, u64) {
+    let total = run_time_ns(thread);
+    let (user, system) = (thread.schedule.user_ticks.load(Relaxed), thread.schedule.system_ticks.load(Relaxed));
+    let user_ns = match user + system {
+        0 => total,
+        ticks => (u128::from(total) * u128::from(user) / u128::from(ticks)) as u64,
+    };
+    (user_ns, total.saturating_sub(user_ns))
+}
