@@ -14,6 +14,8 @@ pub mod layout;
 pub mod per_cpu;
 #[cfg(target_os = "none")]
 pub mod reset;
+#[cfg(target_os = "none")]
+pub mod segments;
 
 #[cfg(target_os = "none")]
 pub use control::{protect_from_user_pages, set_syscall_entry};

@@ -3,6 +3,7 @@
 use super::programs::{self, run, spawn, wait, write_file};
 use crate::cpu::features::features;
 use crate::cpu::gdt;
+use crate::cpu::segments::UserSegments;
 use crate::errno::Errno;
 use crate::exec::KernelArguments;
 use crate::exec::elf_maker::{self, ElfMaker, Header, Outcome, R, W, cases};
@@ -212,7 +213,7 @@ struct Digest {
     contents: u64,
     heap: core::ops::Range<u64>,
     name: [u8; 16],
-    fs_base: u64,
+    segments: UserSegments,
     ids: (u32, u32),
     credentials: usize,
     program: usize,
@@ -248,7 +249,7 @@ impl Digest {
             contents,
             heap: space.heap(),
             name,
-            fs_base: thread.fs_base(),
+            segments: thread.own_segments(),
             ids: (process.pid, thread.tid()),
             credentials,
             program,

@@ -328,6 +328,28 @@ kernel_test! {
         }
     }
 
+    fn segment_registers_are_each_programs_own() {
+        // mov eax, SELECTOR
+        let selector = |selector: u8| [0xb8, selector, 0, 0, 0];
+        // mov ds, eax; mov es, eax; mov fs, eax; mov gs, eax
+        let set = [0x8e, 0xd8, 0x8e, 0xc0, 0x8e, 0xe0, 0x8e, 0xe8];
+        // again: for each of them: mov ecx, it; cmp ecx, eax; jne bad. jmp again; bad: ud2
+        let check = [
+            0x8c, 0xd9, 0x39, 0xc1, 0x75, 20, 0x8c, 0xc1, 0x39, 0xc1, 0x75, 14, 0x8c, 0xe1, 0x39, 0xc1, 0x75, 8, 0x8c, 0xe9,
+            0x39, 0xc1, 0x75, 2, 0xeb, 0xe6, 0x0f, 0x0b,
+        ];
+        let programs = [
+            Program::start(&[&selector(0)[..], &check].concat()),
+            Program::start(&[&selector(gdt::USER_DATA as u8)[..], &set, &check].concat()),
+            Program::start(&[&selector(gdt::USER_CODE as u8)[..], &set, &check].concat()),
+        ];
+        sleep_ticks(40);
+        for program in programs {
+            assert_eq!(killed_by(program.thread.process.ending_status()), None);
+            program.stop();
+        }
+    }
+
     fn programs_leave_nothing_behind() {
         let in_use = || (used_frames(), heap::counts().used_bytes);
         let run_some = |count: usize| (0..count).for_each(|_| assert_eq!(run(&EXIT_7), Status::Exited(7)));

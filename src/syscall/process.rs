@@ -128,16 +128,18 @@ pub fn set_tid_address(thread: &Thread, address: UserAddress) -> u32 {
 pub fn arch_prctl(thread: &Thread, code: u32, address: u64) -> Result<(), Errno> {
     match code {
         ARCH_SET_FS | ARCH_SET_GS if address >= user_access::USER_END => Err(Errno::EPERM),
-        ARCH_SET_FS => {
-            thread.set_own_segment_bases(address, thread.gs_base());
+        ARCH_SET_FS | ARCH_SET_GS => {
+            let mut segments = thread.own_segments();
+            if code == ARCH_SET_FS {
+                segments.set_fs_base(address)
+            } else {
+                segments.set_gs_base(address)
+            }
+            thread.set_own_segments(segments);
             Ok(())
         }
-        ARCH_SET_GS => {
-            thread.set_own_segment_bases(thread.fs_base(), address);
-            Ok(())
-        }
-        ARCH_GET_FS => user_access::write_value(UserAddress::new(address), &thread.fs_base()),
-        ARCH_GET_GS => user_access::write_value(UserAddress::new(address), &thread.gs_base()),
+        ARCH_GET_FS => user_access::write_value(UserAddress::new(address), &thread.own_segments().fs_base),
+        ARCH_GET_GS => user_access::write_value(UserAddress::new(address), &thread.own_segments().gs_base),
         _ => Err(Errno::EINVAL),
     }
 }

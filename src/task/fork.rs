@@ -190,8 +190,11 @@ fn new_thread(parent: &Thread, process: &Arc<Process>, request: &Request, tid: u
     let page_table = process.with_address_space(|space| space.lock().page_table_frame()).ok_or(Errno::ESRCH)?;
     thread.set_page_table_frame(page_table.start_address().as_u64());
     thread.set_name(&parent.name());
-    let fs_base = if request.flags.contains(CloneFlags::SETTLS) { request.tls } else { parent.fs_base() };
-    thread.set_initial_segment_bases(fs_base, parent.gs_base());
+    let mut segments = parent.own_segments();
+    if request.flags.contains(CloneFlags::SETTLS) {
+        segments.set_fs_base(request.tls);
+    }
+    thread.set_initial_segments(segments);
     thread.signals.inherit(&parent.signals, request.flags.contains(CloneFlags::VM));
     thread.inherit_schedule(parent);
     if request.flags.contains(CloneFlags::CHILD_CLEARTID) {

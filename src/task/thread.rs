@@ -12,9 +12,10 @@ use super::timers::TimerRoom;
 use super::wait_queue::WaitQueue;
 use crate::cpu::fpu::FpuState;
 use crate::cpu::layout::asm_constant;
+use crate::cpu::segments::UserSegments;
 use crate::errno::Errno;
 use crate::interrupts::InterruptFrame;
-use crate::lock::{Lock, Rank};
+use crate::lock::{InterruptsOff, Lock, Rank};
 use crate::memory::UserAddress;
 use crate::memory::kernel_stack::KernelStack;
 use alloc::sync::Arc;
@@ -22,8 +23,6 @@ use bitflags::bitflags;
 use core::cell::UnsafeCell;
 use core::mem::{offset_of, size_of};
 use core::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use x86_64::VirtAddr;
-use x86_64::registers::model_specific::{FsBase, KernelGsBase};
 
 /// Linux's TASK_COMM_LEN: 15 bytes and a NUL.
 pub const NAME_BYTES: usize = 16;
@@ -38,9 +37,8 @@ pub struct Thread {
     page_table_frame: AtomicU64,
     /// While the thread doesn't run: where on its kernel stack its registers lie. Touched by the switch only.
     saved_stack_pointer: UnsafeCell<u64>,
-    /// User segment bases, as set by arch_prctl; what the CPU holds may differ, since a program can load a selector.
-    fs_base: AtomicU64,
-    gs_base: AtomicU64,
+    /// The user's segment registers while the thread doesn't run. Touched by the thread itself and by the switch.
+    segments: UnsafeCell<UserSegments>,
     /// The user's FPU registers while the thread doesn't run. Touched by the thread itself and by the switch.
     fpu: UnsafeCell<Option<FpuState>>,
     kernel_stack: KernelStack,
@@ -142,8 +140,7 @@ impl Thread {
             tid: AtomicU32::new(tid),
             page_table_frame: AtomicU64::new(0),
             saved_stack_pointer: UnsafeCell::new(0),
-            fs_base: AtomicU64::new(0),
-            gs_base: AtomicU64::new(0),
+            segments: UnsafeCell::new(UserSegments::default()),
             fpu: UnsafeCell::new(fpu),
             kernel_stack,
             process,
@@ -273,18 +270,28 @@ impl Thread {
         *self.name.lock() = padded;
     }
 
-    pub fn fs_base(&self) -> u64 {
-        self.fs_base.load(Relaxed)
-    }
-
-    pub fn gs_base(&self) -> u64 {
-        self.gs_base.load(Relaxed)
-    }
-
     /// For a thread that doesn't run yet.
-    pub fn set_initial_segment_bases(&self, fs_base: u64, gs_base: u64) {
-        self.fs_base.store(fs_base, Relaxed);
-        self.gs_base.store(gs_base, Relaxed);
+    pub fn set_initial_segments(&self, segments: UserSegments) {
+        // SAFETY: nobody else knows the thread.
+        unsafe { *self.segments.get() = segments };
+    }
+
+    /// The running thread's segments, as it has them now.
+    pub fn own_segments(&self) -> UserSegments {
+        // SAFETY: only the thread itself calls this, and the switch touches its segments only while it doesn't run.
+        let segments = unsafe { &mut *self.segments.get() };
+        segments.note_selectors();
+        *segments
+    }
+
+    /// Sets the running thread's segments; the bases are user addresses.
+    pub fn set_own_segments(&self, segments: UserSegments) {
+        let _no_switch = InterruptsOff::new();
+        // SAFETY: as in `own_segments`; the selectors are null or came from there.
+        unsafe {
+            *self.segments.get() = segments;
+            segments.load();
+        }
     }
 
     /// The FPU registers as they were saved. Only while this thread doesn't run, or by itself after saving them.
@@ -295,27 +302,25 @@ impl Thread {
     /// What the CPU holds of this thread and no stack has: saved when it leaves the CPU.
     #[inline]
     pub(super) fn save_user_state(&self) {
-        // SAFETY: this thread is leaving the CPU and interrupts are off, so nobody else touches its registers' place.
-        if let Some(fpu) = unsafe { &mut *self.fpu.get() } {
-            fpu.save();
+        // SAFETY: this thread is leaving the CPU and interrupts are off, so nobody else touches its registers' places.
+        unsafe {
+            if let Some(fpu) = &mut *self.fpu.get() {
+                fpu.save();
+                (*self.segments.get()).note_selectors();
+            }
         }
     }
 
     /// The counterpart, for the thread that gets the CPU. A kernel thread leaves everything as it is.
     #[inline]
     pub(super) fn load_user_state(&self) {
-        // SAFETY: as in `save_user_state`.
-        if let Some(fpu) = unsafe { &*self.fpu.get() } {
-            fpu.restore();
-            self.load_segment_bases();
+        // SAFETY: as in `save_user_state`; the segments are what was noted there, or given by `set_initial_segments`.
+        unsafe {
+            if let Some(fpu) = &*self.fpu.get() {
+                fpu.restore();
+                (*self.segments.get()).load();
+            }
         }
-    }
-
-    /// Written on every switch, though MSR writes serialise: a program changes the bases behind the kernel's back by loading
-    /// a selector, so what the CPU holds isn't what was last written.
-    fn load_segment_bases(&self) {
-        FsBase::write(VirtAddr::new_truncate(self.fs_base()));
-        KernelGsBase::write(VirtAddr::new_truncate(self.gs_base()));
     }
 
     /// The last step of execve: the running thread's user registers, all of them. It has them when it returns to user mode.
@@ -328,14 +333,7 @@ impl Thread {
             }
             self.user_frame().write(*registers);
         }
-        self.set_own_segment_bases(fs_base, 0);
-    }
-
-    /// Sets the running thread's segment bases; they are user addresses.
-    pub fn set_own_segment_bases(&self, fs_base: u64, gs_base: u64) {
-        let _interrupts = crate::lock::InterruptsOff::new();
-        self.set_initial_segment_bases(fs_base, gs_base);
-        self.load_segment_bases();
+        self.set_own_segments(UserSegments::with_bases(fs_base, 0));
     }
 }
 
