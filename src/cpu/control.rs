@@ -26,6 +26,8 @@ pub fn init() {
         });
     }
     let mut wanted = Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE;
+    // Without it the CPU answers a machine check by shutting down, and nobody learns why.
+    wanted.set(Cr4Flags::MACHINE_CHECK_EXCEPTION, features.mce);
     wanted.set(Cr4Flags::PAGE_GLOBAL, features.pge);
     wanted.set(Cr4Flags::OSXSAVE, features.xsave);
     wanted.set(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, features.umip);

@@ -37,6 +37,8 @@ macro_rules! features {
 features! {
     /// No-execute pages: absent on the first EM64T chips.
     nx: extended.edx[20],
+    /// Machine checks.
+    mce: basic.edx[7],
     /// Global pages.
     pge: basic.edx[13],
     /// The page attribute table: write-combining by page.

@@ -39,6 +39,7 @@ kernel_test! {
         assert_eq!(cr4.contains(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION), features().smap);
         assert_eq!(cr4.contains(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION), features().umip);
         assert_eq!(cr4.contains(Cr4Flags::PAGE_GLOBAL), features().pge);
+        assert_eq!(cr4.contains(Cr4Flags::MACHINE_CHECK_EXCEPTION), features().mce);
         assert_eq!(efer.contains(EferFlags::NO_EXECUTE_ENABLE), features().nx);
         assert!(!cr4.contains(Cr4Flags::FSGSBASE), "entry tells the kernel's GS base by its sign");
     }
