@@ -338,7 +338,8 @@ in_higher_half:
     xor ebp, ebp                                ; a backtrace ends here
     call kernel_main                            ; doesn't return
 
-section .bss nobits alloc write align=16
-global boot_stack_bottom, boot_stack_top
-boot_stack_bottom: resb BOOT_STACK_BYTES
+section .bss nobits alloc write align=4096
+global boot_stack_guard
+boot_stack_guard:   resb 4096                   ; src/memory leaves it unmapped, so that an overflow faults
+boot_stack_bottom:  resb BOOT_STACK_BYTES
 boot_stack_top:

@@ -18,7 +18,8 @@ mod screen {
     use crate::cpu::per_cpu;
     use crate::drivers::{console, power, serial};
     use crate::interrupts::{InterruptFrame, clock};
-    use crate::memory::{direct_map, kernel_stack};
+    use crate::memory::direct_map;
+    use crate::memory::kernel_stack::{self, GuardOwner};
     use crate::task::{self, Thread};
     use crate::{boot, symbols, trace};
     use core::fmt::{self, Arguments, Write};
@@ -72,15 +73,19 @@ mod screen {
     }
 
     /// Whose stack has its guard at an address.
-    struct StackOwner(u64, u64);
+    struct StackOwner(GuardOwner, u64);
 
     impl fmt::Display for StackOwner {
         fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
             let Self(owner, address) = *self;
-            match current_thread() {
-                Some(thread) if is_own_guard(address) => write!(formatter, "{}", ThreadName(thread)),
-                _ if owner != 0 => write!(formatter, "thread {owner}"),
-                _ => write!(formatter, "a thread that does not run"),
+            match (owner, current_thread()) {
+                (GuardOwner::Thread(_), Some(thread)) if is_own_guard(address) => {
+                    write!(formatter, "{}", ThreadName(thread))
+                }
+                (GuardOwner::Thread(0), _) => write!(formatter, "a thread that does not run"),
+                (GuardOwner::Thread(id), _) => write!(formatter, "thread {id}"),
+                (GuardOwner::Boot, _) => write!(formatter, "the boot code, or of the idle thread that it became"),
+                (GuardOwner::Interrupt, _) => write!(formatter, "an exception that has a stack of its own"),
             }
         }
     }

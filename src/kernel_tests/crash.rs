@@ -4,9 +4,10 @@ use crate::task::kernel_thread;
 use core::fmt;
 use core::hint::black_box;
 
-/// Starts a thread that brings the kernel down.
+/// Starts a thread that brings the kernel down; or does so itself, on the boot stack.
 pub fn start(kind: &str) {
     let function = match kind {
+        "boot-stack" => return overflow_the_stack(0),
         "stack" => overflow_the_stack,
         "null" => follow_a_null_pointer,
         _ => panic_twice,

@@ -3,16 +3,18 @@
 use super::probe;
 use crate::boot::{self, Holder};
 use crate::cpu::features::features;
+use crate::cpu::gdt;
 use crate::kernel_test;
+use crate::memory::kernel_stack::GuardOwner;
 use crate::memory::page_table::{Entry, Table};
 use crate::memory::{
     AddressSpace, Mapping, Placement, Protection, device_map, direct_map, frames, heap, image, kernel_map, kernel_stack,
 };
 use alloc::vec::Vec;
 use core::ops::Range;
-use x86_64::PhysAddr;
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::{PageTableFlags as Flags, PhysFrame};
+use x86_64::{PhysAddr, VirtAddr};
 
 const PAGE: u64 = crate::PAGE_SIZE as u64;
 const RW: Protection = Protection::READ.union(Protection::WRITE);
@@ -167,9 +169,16 @@ kernel_test! {
     fn a_guard_page_is_known_by_its_owner() {
         let stack = kernel_stack::KernelStack::new().expect("memory");
         stack.set_owner(4711);
-        assert_eq!(kernel_stack::owner_of_guard(stack.bottom() - 8), Some(4711));
+        assert_eq!(kernel_stack::owner_of_guard(stack.bottom() - 8), Some(GuardOwner::Thread(4711)));
         assert_eq!(kernel_stack::owner_of_guard(stack.bottom()), None);
         assert_eq!(probe::read(stack.bottom() - 8), Err(0), "it isn't mapped");
+        let boot_guard = image::guard_below_boot_stack();
+        assert_eq!(kernel_stack::owner_of_guard(boot_guard + 4095), Some(GuardOwner::Boot));
+        assert_eq!(probe::read(boot_guard + 4095), Err(0));
+        assert_eq!(probe::read(boot_guard + 4096), Ok(()));
+        for guard in gdt::guard_pages().map(VirtAddr::as_u64) {
+            assert_eq!(kernel_stack::owner_of_guard(guard), Some(GuardOwner::Interrupt));
+        }
         assert_eq!(stack.top() % 16, 0);
     }
 

@@ -13,6 +13,7 @@ mod machine {
     use super::{bytes_of, no_longer_needed};
     use crate::boot::BootInformation;
     use crate::cpu::gdt;
+    use x86_64::VirtAddr;
 
     /// Brings memory up: after it frames, heap, kernel stacks and device mappings can be asked for, and the boot page tables
     /// with their identity mapping are gone.
@@ -26,9 +27,9 @@ mod machine {
         kernel_map::build::build(information, &mut free);
         frames::init(&mut free);
         // Their frames are the image's: they aren't given to anybody.
-        gdt::guard_pages().for_each(|guard| {
-            kernel_map::unmap_page(guard.as_u64());
-        });
+        for guard in gdt::guard_pages().map(VirtAddr::as_u64).chain([image::guard_below_boot_stack()]) {
+            kernel_map::unmap_page(guard);
+        }
         // The code that ran before paging has done its work.
         frames::give_back(image::boot_part());
         no_longer_needed(&information.held).for_each(frames::give_back);

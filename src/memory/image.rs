@@ -15,6 +15,7 @@ unsafe extern "C" {
     static kernel_data_start: u8;
     static kernel_data_end: u8;
     static boot_physical_end: u8;
+    static boot_stack_guard: u8;
 }
 
 macro_rules! between {
@@ -43,6 +44,11 @@ pub fn rodata() -> Range<u64> {
 
 pub fn data() -> Range<u64> {
     between!(kernel_data_start, kernel_data_end)
+}
+
+/// The page below the boot stack, on which the idle thread stays: an address in kernel space.
+pub fn guard_below_boot_stack() -> u64 {
+    (&raw const boot_stack_guard).addr() as u64
 }
 
 /// Where a section lies in physical memory.

@@ -4,8 +4,9 @@
 //! stacks stay mapped while fewer than [`CACHED`] are free, so that making a thread after one has ended maps nothing.
 
 use super::kernel_map::{self, Caching, STACKS};
-use super::{direct_map, frames};
+use super::{direct_map, frames, image};
 use crate::PAGE_SIZE;
+use crate::cpu::gdt;
 use crate::errno::Errno;
 use crate::lock::{Lock, Rank};
 use alloc::vec::Vec;
@@ -85,16 +86,34 @@ impl Drop for KernelStack {
     }
 }
 
-/// Whose stack's guard an address lies in: the id that its owner set, or 0.
-pub fn owner_of_guard(address: u64) -> Option<u64> {
+/// Whose stack ran over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuardOwner {
+    /// A thread's, by the id that it set; 0 where there is none any more.
+    Thread(u64),
+    /// The boot code's, which is the idle thread's later.
+    Boot,
+    /// One of those that the CPU switches to by itself.
+    Interrupt,
+}
+
+/// Whose stack's guard an address lies in.
+pub fn owner_of_guard(address: u64) -> Option<GuardOwner> {
+    let page = address & !(PAGE_SIZE as u64 - 1);
+    if page == image::guard_below_boot_stack() {
+        return Some(GuardOwner::Boot);
+    }
+    if gdt::guard_pages().any(|guard| guard.as_u64() == page) {
+        return Some(GuardOwner::Interrupt);
+    }
     if !STACKS.contains(&address) || (address - STACKS.start) % PLACE_BYTES >= GUARD_BYTES {
         return None;
     }
     let number = ((address - STACKS.start) / PLACE_BYTES) as u32;
     // Asked of the page table and not of `ALL`, whose lock may be held where the overflow happened.
-    let Some((_, physical)) = kernel_map::translate(top_of(number)) else { return Some(0) };
+    let Some((_, physical)) = kernel_map::translate(top_of(number)) else { return Some(GuardOwner::Thread(0)) };
     // SAFETY: a mapped stack's owner word, through the direct map.
-    Some(unsafe { direct_map::pointer(physical).cast::<u64>().read() })
+    Some(GuardOwner::Thread(unsafe { direct_map::pointer(physical).cast::<u64>().read() }))
 }
 
 /// Unmaps the free stacks that are kept, so that leak tests count what is in use.

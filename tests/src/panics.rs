@@ -18,6 +18,11 @@ pub fn jobs() -> Vec<Job> {
             "stack",
             &["kernel stack overflow of", "\"doomed\""],
         ),
+        dies(
+            "is a boot stack that overflows reported?",
+            "boot-stack",
+            &["kernel stack overflow of the boot code", "not present"],
+        ),
         dies("is a null pointer told in words?", "null", &["not present", "a null pointer was followed", "\"doomed\""]),
         dies(
             "does a panic inside a panic still end in a message?",
