@@ -4,12 +4,20 @@ use super::probe;
 use crate::boot::{self, Holder};
 use crate::cpu::features::features;
 use crate::cpu::gdt;
+use crate::fs::file_system::Kind;
+use crate::fs::inode::Attributes;
+use crate::fs::mount::{self, Location, MountFlags};
+use crate::fs::open::open;
+use crate::fs::open_flags::OpenFlags;
+use crate::fs::{FsContext, tmpfs};
 use crate::kernel_test;
+use crate::lock::{Lock, Rank};
 use crate::memory::kernel_stack::GuardOwner;
 use crate::memory::page_table::{Entry, Table};
 use crate::memory::{
     AddressSpace, Mapping, Placement, Protection, device_map, direct_map, frames, heap, image, kernel_map, kernel_stack,
 };
+use crate::task::credentials::Credentials;
 use alloc::vec::Vec;
 use core::ops::Range;
 use x86_64::registers::control::{Cr3, Cr3Flags};
@@ -227,6 +235,30 @@ kernel_test! {
         make();
         let (before, heap_before) = (used_frames(), heap::counts().used_bytes);
         (0..1000).for_each(|_| make());
+        assert_eq!(used_frames(), before);
+        assert_eq!(heap::counts().used_bytes, heap_before);
+    }
+
+    /// The tests' build asserts the order of locks: dropped any earlier, the file system would take the tree's lock too late.
+    fn unmapping_the_last_of_a_file_system_keeps_the_order_of_locks() {
+        let (before, heap_before) = (used_frames(), heap::counts().used_bytes);
+        let attributes = Attributes { mode: 0o755, user: 0, group: 0 };
+        let (file_system, root) = tmpfs::new(Kind::Tmpfs, 10, attributes).expect("memory");
+        let mount = mount::detached(&file_system, &root, b"gone", MountFlags::empty()).expect("memory");
+        let place = Location { mount, dentry: root };
+        let (fs, credentials) = (FsContext::new(place.clone(), place).expect("memory"), Credentials::root());
+        let flags = OpenFlags::CREATE | OpenFlags::READ_WRITE;
+        let file = open(&fs.with(&credentials), None, b"file", flags, 0o644).expect("a new file");
+        drop((fs, file_system));
+        let mut space = AddressSpace::new().expect("memory");
+        let start = space.map(Placement::Anywhere, PAGE, Mapping::shared(RW, RW, file, 0)).expect("room");
+        let space = Lock::new(Rank::AddressSpace, space);
+        let removed = {
+            let mut space = space.lock();
+            space.unmap(start..start + PAGE).expect("an area");
+            space.take_removed()
+        };
+        drop((removed, space));
         assert_eq!(used_frames(), before);
         assert_eq!(heap::counts().used_bytes, heap_before);
     }

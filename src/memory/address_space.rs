@@ -7,11 +7,13 @@
 //!
 //! The operations are here; page faults are in `faults`, copying for fork in `fork`, moving in `remap`.
 
-use super::areas::{Area, AreaFlags, Areas, Backing, Mapping, PAGE, Protection};
+use super::areas::{Area, AreaFlags, Areas, Backing, Mapping, PAGE, PageSource, Protection};
 use super::frames;
 use super::page_table::{Entry, PageTable, supported};
 use super::tlb::{self, Stale};
 use crate::errno::Errno;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::ops::Range;
 use x86_64::structures::paging::{PageTableFlags as Flags, PhysFrame};
 
@@ -73,6 +75,8 @@ pub struct AddressSpace {
     /// Pages in areas, and those of them that RLIMIT_DATA counts.
     pub(super) mapped_pages: u64,
     pub(super) data_pages: u64,
+    /// What areas that are gone showed. To be dropped when no lock is held: it may be the last that is left of a file.
+    removed: Vec<Arc<dyn PageSource>>,
     /// Pages that are present, and the most there ever were.
     pub(super) resident_pages: u64,
     pub(super) peak_resident_pages: u64,
@@ -90,6 +94,7 @@ impl AddressSpace {
             layout: ProgramLayout::default(),
             mapped_pages: 0,
             data_pages: 0,
+            removed: Vec::new(),
             resident_pages: 0,
             peak_resident_pages: 0,
         })
@@ -225,7 +230,11 @@ impl AddressSpace {
         }
         let floor = self.areas.end_before(indices.start);
         let ceiling = self.areas.start_of(indices.end).unwrap_or(USER_END + PAGE);
-        for area in self.areas.iter().take(indices.end).skip(indices.start) {
+        let going = || self.areas.iter().take(indices.end).skip(indices.start);
+        let objects = || going().filter_map(|area| area.object());
+        self.removed.try_reserve(objects().count()).map_err(|_| Errno::ENOMEM)?;
+        self.removed.extend(objects().map(Arc::clone));
+        for area in going() {
             self.mapped_pages -= area.pages();
             self.data_pages -= if area.mapping.is_data() { area.pages() } else { 0 };
         }
@@ -238,6 +247,12 @@ impl AddressSpace {
         }
         tlb::flush(self.table.root(), stale);
         Ok(())
+    }
+
+    /// What unmapping has left to be dropped, for the caller to do when it no longer holds the lock.
+    #[must_use]
+    pub fn take_removed(&mut self) -> Vec<Arc<dyn PageSource>> {
+        core::mem::take(&mut self.removed)
     }
 
     /// Empties the entries of a range and gives their frames' references back. The caller flushes before anybody can use the

@@ -168,6 +168,14 @@ impl Area {
         (self.end - self.start) / PAGE
     }
 
+    /// What the area shows, unless it is memory without a name.
+    pub fn object(&self) -> Option<&Arc<dyn PageSource>> {
+        match &self.mapping.backing {
+            Backing::Anonymous => None,
+            Backing::Object { object, .. } => Some(object),
+        }
+    }
+
     /// The object behind an address in the area, and the index of the page there.
     #[inline]
     pub fn page_in_object(&self, address: u64) -> Option<(&Arc<dyn PageSource>, u64)> {

@@ -47,7 +47,14 @@ bitflags! {
 }
 
 fn with_space<R>(thread: &Thread, use_it: impl FnOnce(&mut AddressSpace) -> Result<R, Errno>) -> Result<R, Errno> {
-    thread.process.with_address_space(|space: &Lock<AddressSpace>| use_it(&mut space.lock())).ok_or(Errno::ESRCH)?
+    let outcome = thread.process.with_address_space(|space: &Lock<AddressSpace>| {
+        let mut space = space.lock();
+        (use_it(&mut space), space.take_removed())
+    });
+    // The last of a file, and of a file system that was unmounted under it, takes locks that come before these.
+    let (result, removed) = outcome.ok_or(Errno::ESRCH)?;
+    drop(removed);
+    result
 }
 
 /// Moves the break, or says where it is.
