@@ -179,12 +179,45 @@ pub fn detached(
     Arc::try_new(new).map_err(|_| Errno::ENOMEM)
 }
 
-/// Takes a mount away. EBUSY while anybody is in it, unless `lazily`: then it is only no longer to be found.
+/// Moves a mount, and what is mounted in it, to another place. EINVAL for the root of all, ELOOP for a place within.
+pub fn move_to(mount: &Mount, target: &Location) -> Result<(), Errno> {
+    let mut tree = tree::lock();
+    if mount.on(&tree).is_none() {
+        return Err(Errno::EINVAL);
+    }
+    let top = target.as_place().into_mounted(&tree).to_location();
+    let mut above = Some(&top);
+    while let Some(place) = above {
+        if core::ptr::eq(Arc::as_ptr(&place.mount), mount) {
+            return Err(Errno::ELOOP);
+        }
+        above = place.mount.on(&tree);
+    }
+    if !top.dentry.is_linked(&tree) {
+        return Err(Errno::ENOENT);
+    }
+    *top.dentry.mounts_here.get_mut(&mut tree) += 1;
+    let before = detach(&mut tree, mount);
+    *mount.on.get_mut(&mut tree) = Some(top);
+    drop(tree);
+    drop(before);
+    Ok(())
+}
+
+/// Takes a mount from its place, which is returned.
+fn detach(tree: &mut Tree, mount: &Mount) -> Option<Location> {
+    let on = mount.on.get_mut(tree).take()?;
+    *on.dentry.mounts_here.get_mut(tree) -= 1;
+    Some(on)
+}
+
+/// Takes a mount away. EBUSY while anybody is in it, unless `lazily`: then it is only no longer to be found, and neither
+/// is what is mounted in it.
 pub fn unmount(mount: Arc<Mount>, lazily: bool) -> Result<(), Errno> {
     let mut tree = tree::lock();
-    let Some(number) = all(&tree).iter().position(|other| Arc::ptr_eq(other, &mount)) else {
+    if !all(&tree).iter().any(|other| Arc::ptr_eq(other, &mount)) {
         return Err(Errno::EINVAL);
-    };
+    }
     if mount.on(&tree).is_none() {
         return Err(Errno::EBUSY);
     }
@@ -192,14 +225,29 @@ pub fn unmount(mount: Arc<Mount>, lazily: bool) -> Result<(), Errno> {
     if !lazily && Arc::strong_count(&mount) > 2 {
         return Err(Errno::EBUSY);
     }
-    let removed = MOUNTS.get_mut(&mut tree).remove(number);
-    let on = mount.on.get_mut(&mut tree).take();
-    if let Some(on) = &on {
-        *on.dentry.mounts_here.get_mut(&mut tree) -= 1;
+    let (mut gone, mut places) = (Vec::new(), Vec::new());
+    let most = all(&tree).len();
+    gone.try_reserve_exact(most).map_err(|_| Errno::ENOMEM)?;
+    places.try_reserve_exact(most).map_err(|_| Errno::ENOMEM)?;
+    take_from_table(&mut tree, &mut gone, |_, other| Arc::ptr_eq(other, &mount));
+    let mut index = 0;
+    while let Some(outer) = gone.get(index).map(Arc::clone) {
+        places.extend(detach(&mut tree, &outer));
+        take_from_table(&mut tree, &mut gone, |tree, inner| {
+            inner.on(tree).is_some_and(|on| Arc::ptr_eq(&on.mount, &outer))
+        });
+        index += 1;
     }
     drop(tree);
-    drop((removed, on, mount));
+    drop((gone, places, mount));
     Ok(())
+}
+
+/// Moves those of the mounts that `goes` names to `gone`, which has room for all.
+fn take_from_table(tree: &mut Tree, gone: &mut Vec<Arc<Mount>>, goes: impl Fn(&Tree, &Arc<Mount>) -> bool) {
+    while let Some(number) = all(tree).iter().position(|mount| goes(tree, mount)) {
+        gone.push(MOUNTS.get_mut(tree).remove(number));
+    }
 }
 
 impl Drop for Mount {

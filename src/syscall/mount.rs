@@ -15,7 +15,6 @@ use alloc::vec::Vec;
 const MS_REMOUNT: u64 = 0x20;
 const MS_BIND: u64 = 0x1000;
 const MS_MOVE: u64 = 0x2000;
-const MS_REC: u64 = 0x4000;
 /// MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED: mounts aren't propagated, which is what MS_PRIVATE asks for.
 const MS_PROPAGATION: u64 = 0x1e_0000;
 
@@ -56,9 +55,8 @@ pub fn mount(
         return if target.as_place().is_mount_root() { Ok(()) } else { Err(Errno::EINVAL) };
     }
     if flags & MS_MOVE != 0 {
-        return Err(Errno::EINVAL);
+        return move_mount(&caller, &source, &target);
     }
-    let _ = MS_REC;
     if !target.dentry.inode.is_directory() {
         return Err(Errno::ENOTDIR);
     }
@@ -77,6 +75,15 @@ pub fn mount(
     mount::mount(&file_system, &root, source, mount_flags, Some(&target)).map(|_| ())
 }
 
+fn move_mount(caller: &Caller, source: &[u8], target: &Location) -> Result<(), Errno> {
+    let moved = find(&caller.context(), None, source, Last::Follow)?;
+    if !moved.as_place().is_mount_root() || moved.dentry.inode.is_directory() != target.dentry.inode.is_directory() {
+        return Err(Errno::EINVAL);
+    }
+    mount::move_to(&moved.mount, target)
+}
+
+/// What is mounted below the source isn't seen at the target, with MS_REC neither.
 fn bind(caller: &Caller, source: &[u8], target: &Location) -> Result<(), Errno> {
     let source_place = find(&caller.context(), None, source, Last::Follow)?;
     if source_place.dentry.inode.is_directory() != target.dentry.inode.is_directory() {

@@ -23,6 +23,7 @@ mod helper;
 mod limits;
 mod locks;
 mod memory;
+mod mounts;
 mod opening;
 mod permissions;
 mod pipes;
@@ -48,6 +49,7 @@ const FAMILIES: &[Family] = &[
     ("limits", limits::CASES),
     ("locks", locks::CASES),
     ("memory", memory::CASES),
+    ("mounts", mounts::CASES),
     ("opening", opening::CASES),
     ("permissions", permissions::CASES),
     ("pipes", pipes::CASES),
