@@ -20,6 +20,8 @@ use x86_64::structures::paging::PhysFrame;
 const LARGEST_RUN_ORDER: u8 = 3;
 /// The window grows by at least this much.
 const GROWTH_BYTES: usize = 256 * 1024;
+/// An empty window that is larger than this is given back: it grew for something unusual.
+const KEPT_BYTES: usize = 1024 * 1024;
 
 struct KernelHeap {
     classes: [Lock<Class>; CLASS_COUNT],
@@ -173,6 +175,21 @@ impl Window {
             // SAFETY: the caller gives up a block that this list handed out for this layout.
             unsafe { self.list.deallocate(block, layout) };
         }
+        if self.list.used() == 0 && self.list.size() > KEPT_BYTES {
+            self.shrink();
+        }
+    }
+
+    /// Gives the frames of a window back in which nothing is left.
+    #[cold]
+    fn shrink(&mut self) {
+        self.list = linked_list_allocator::Heap::empty();
+        while self.end > HEAP.start {
+            self.end -= PAGE_SIZE as u64;
+            if let Some(frame) = kernel_map::unmap_page(self.end) {
+                frames::release(frame);
+            }
+        }
     }
 
     /// Maps more of the window. What was mapped before memory ran out is used, should a smaller block fit.
@@ -193,9 +210,12 @@ impl Window {
             self.end += PAGE_SIZE as u64;
         }
         let grown = (self.end - start) as usize;
+        if grown == 0 {
+            return None;
+        }
         // SAFETY: the pages from `start` to `end` were just mapped, follow the list's old end, and belong to it from here on.
         unsafe {
-            if self.list.size() == 0 && grown > 0 {
+            if self.list.size() == 0 {
                 self.list.init(core::ptr::with_exposed_provenance_mut(start as usize), grown);
             } else {
                 self.list.extend(grown);
