@@ -108,8 +108,8 @@ impl Content {
         if let Some(page) = self.look(inode, index)? {
             return Ok(page);
         }
-        inode.file_system.charge_page()?;
-        let page = PageRef::new_zeroed().inspect_err(|_| inode.file_system.uncharge_pages(1))?;
+        let page = new_page(inode)?;
+        page.fill(0..PAGE_SIZE, 0);
         self.insert(inode, index, page)
     }
 
@@ -224,8 +224,7 @@ impl Writer<'_> {
             Some(page) => take_page(source, &page, offset..offset + count)?,
             None if count == PAGE_SIZE && !has_archive => {
                 // The whole page is to be written: it needs no zeroing first, and is seen by nobody until it is full.
-                inode.file_system.charge_page()?;
-                let page = PageRef::new().inspect_err(|_| inode.file_system.uncharge_pages(1))?;
+                let page = new_page(inode)?;
                 let taken =
                     take_page(source, &page, 0..PAGE_SIZE).inspect_err(|_| inode.file_system.uncharge_pages(1))?;
                 page.fill(taken..PAGE_SIZE, 0);
@@ -339,6 +338,16 @@ impl Writer<'_> {
         inode.file_system.uncharge_pages(removed);
         Ok(())
     }
+}
+
+/// A page for a file, counted; its bytes are any. ENOSPC where the file system is full, or where what is left of memory is for
+/// programs.
+fn new_page(inode: &Inode) -> Result<PageRef, Errno> {
+    inode.file_system.charge_page()?;
+    PageRef::new_for_file().map_err(|_| {
+        inode.file_system.uncharge_pages(1);
+        Errno::ENOSPC
+    })
 }
 
 impl Default for Content {

@@ -10,9 +10,7 @@ use crate::errno::Errno;
 use crate::memory::areas::PageSource;
 use crate::memory::frames::PageRef;
 #[cfg(target_os = "none")]
-use crate::task::process::{Process, tasks};
-#[cfg(target_os = "none")]
-use alloc::sync::Arc;
+use crate::task::process;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
@@ -36,24 +34,14 @@ pub fn forget(inode: &Inode, pages: Range<u64>) {
         return;
     }
     let object = core::ptr::from_ref(inode).addr();
-    let mut next = 0;
-    // One process at a time, by ascending id, as nothing may be allocated here.
-    while let Some(process) = next_process(next) {
+    process::for_each(|process| {
         process.with_address_space(|space| space.lock().forget_pages(object, pages.clone()));
-        next = process.pid.saturating_add(1);
-    }
+    });
 }
 
 /// On the host there are no processes.
 #[cfg(not(target_os = "none"))]
 pub fn forget(_: &Inode, _: Range<u64>) {}
-
-#[cfg(target_os = "none")]
-fn next_process(from: u32) -> Option<Arc<Process>> {
-    let tasks = tasks();
-    let later = tasks.family.iter().filter(|(pid, _)| *pid >= from);
-    later.min_by_key(|(pid, _)| *pid).map(|(_, member)| Arc::clone(&member.value))
-}
 
 /// The path of a mapped file as the first process would see it.
 pub fn write_path(location: &Location, output: &mut dyn fmt::Write) -> fmt::Result {

@@ -16,6 +16,8 @@ use crate::errno::Errno;
 #[cfg(target_os = "none")]
 use crate::interrupts::InterruptFrame;
 use crate::lock::Lock;
+#[cfg(target_os = "none")]
+use crate::task::thread::Work;
 use x86_64::structures::paging::PageTableFlags as Flags;
 
 /// In the error code: a bit is set in a table that the processor says is always clear (SDM 3A §4.7).
@@ -106,7 +108,13 @@ pub fn handle(address: u64, frame: &mut InterruptFrame) -> bool {
     }
     let Err(refusal) = resolved.unwrap_or(Err(FaultRefusal::Unmapped)) else { return true };
     if refusal == FaultRefusal::OutOfMemory {
-        kill_for_memory(&thread);
+        // Before the touch is repeated, or, in the kernel, once the call is over: here a lock may be held.
+        thread.add_work(Work::OUT_OF_MEMORY);
+        let goes_on = from_user || frames::with_reserve(try_once).is_some_and(|resolved| resolved.is_ok());
+        if goes_on {
+            return true;
+        }
+        end_for_memory(&thread);
     } else if from_user {
         // As on Linux: whether the kernel has a page there is none of a program's business.
         let hidden = if address >= USER_END { PRESENT_BIT } else { 0 };
@@ -130,12 +138,12 @@ fn send_signal(thread: &crate::task::Thread, refusal: FaultRefusal, address: u64
     force(thread, Info::fault(signal, code, address));
 }
 
-/// The process that needs a page when there is none is the one that ends: what it holds is free then.
+/// A system call's copy can't wait for memory, and there is not even a reserve: its process ends.
 #[cfg(target_os = "none")]
 #[cold]
-fn kill_for_memory(thread: &crate::task::Thread) {
+fn end_for_memory(thread: &crate::task::Thread) {
     use crate::task::signal::{Info, Signal, force};
-    log::warn!(target: "memory", "out of memory: process {} is killed", thread.process.pid);
+    log::warn!(target: "memory", "out of memory in a system call: process {} is killed", thread.process.pid);
     force(thread, Info::from_kernel(Signal::KILL));
 }
 

@@ -122,6 +122,24 @@ pub fn allocate_for_user() -> Result<PhysFrame, Errno> {
     table().allocate(Purpose::User)
 }
 
+/// A frame for a file's contents: refused while programs can still get some memory.
+pub fn allocate_for_file() -> Result<PhysFrame, Errno> {
+    table().allocate(Purpose::File)
+}
+
+/// Whether [`allocate_for_user`] would find a frame.
+pub fn has_any_for_user() -> bool {
+    table().has_any(Purpose::User)
+}
+
+/// Does something for which half of the kernel's reserve may be used as well: what can't wait until there is more.
+pub fn with_reserve<R>(action: impl FnOnce() -> R) -> R {
+    let part = table().open_reserve();
+    let result = action();
+    table().close_reserve(part);
+    result
+}
+
 /// One frame full of zeros, on the terms of [`allocate_for_user`].
 #[inline]
 pub fn allocate_zeroed_for_user() -> Result<PhysFrame, Errno> {

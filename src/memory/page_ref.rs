@@ -1,7 +1,7 @@
 //! A page as a value: one reference to a frame, given back when the value is dropped.
 
 use super::direct_map;
-use super::frames::{allocate_for_user, reference_count, release, share, zero, zero_frame};
+use super::frames::{allocate_for_file, allocate_for_user, reference_count, release, share, zero, zero_frame};
 use crate::PAGE_SIZE;
 use crate::errno::Errno;
 use core::ops::Range;
@@ -15,6 +15,11 @@ impl PageRef {
     /// On the terms of [`allocate_for_user`], as all pages that programs fill.
     pub fn new() -> Result<Self, Errno> {
         allocate_for_user().map(Self)
+    }
+
+    /// For the contents of files, on the terms of [`allocate_for_file`].
+    pub fn new_for_file() -> Result<Self, Errno> {
+        allocate_for_file().map(Self)
     }
 
     pub fn new_zeroed() -> Result<Self, Errno> {

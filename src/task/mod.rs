@@ -4,7 +4,7 @@
 //! - [`scheduler`], [`ready_queue`]: whose turn it is; [`cpu_time`]: who has had how much. [`switch`]: the hand-over (core story 4).
 //! - [`wait_queue`], [`timers`], [`deadlines`], [`futex`]: waiting.
 //! - [`fork`], [`exit`]: how they come and go. [`signal`]: what interrupts them. [`user_return`]: the way out.
-//!   [`yield_point`]: the stops on a long way.
+//!   [`yield_point`]: the stops on a long way. [`out_of_memory`]: who must end when there is no more.
 
 pub mod credentials;
 pub mod deadlines;
@@ -26,6 +26,7 @@ on_the_machine!(
     futex,
     init,
     kernel_thread,
+    out_of_memory,
     process,
     scheduler,
     switch,

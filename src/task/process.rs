@@ -286,6 +286,17 @@ pub fn find_process(pid: u32) -> Option<Arc<Process>> {
     tasks().family.get(pid).map(|member| member.value.clone())
 }
 
+/// Visits every process, one at a time by ascending id, with no lock held. Allocates nothing.
+pub fn for_each(mut visit: impl FnMut(&Arc<Process>)) {
+    let mut next = 0;
+    loop {
+        let found = tasks().family.iter().find(|(pid, _)| *pid >= next).map(|(pid, member)| (pid, member.value.clone()));
+        let Some((pid, process)) = found else { return };
+        visit(&process);
+        next = pid.saturating_add(1);
+    }
+}
+
 pub fn find_thread(tid: u32) -> Option<Arc<Thread>> {
     tasks().threads.get(tid).cloned()
 }

@@ -106,6 +106,8 @@ bitflags! {
         const RESTORE_MASK = 1 << 4;
         /// A tick has gone by: timers of CPU time may be due.
         const CPU_TIMERS = 1 << 5;
+        /// A page fault found no memory: somebody may have to end ([`super::out_of_memory`]).
+        const OUT_OF_MEMORY = 1 << 6;
     }
 }
 

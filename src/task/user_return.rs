@@ -2,7 +2,7 @@
 //! let go of the image that execve replaced, take signals.
 
 use super::thread::Work;
-use super::{alarm, exit, scheduler, signal};
+use super::{alarm, exit, out_of_memory, scheduler, signal};
 use crate::cpu::per_cpu;
 use crate::interrupts::InterruptFrame;
 use x86_64::instructions::interrupts;
@@ -30,6 +30,9 @@ extern "C" fn work_before_return(frame: *mut InterruptFrame) {
     }
     if work.contains(Work::CPU_TIMERS) {
         alarm::check_cpu_timers(&current);
+    }
+    if work.contains(Work::OUT_OF_MEMORY) {
+        out_of_memory::make_room(&current);
     }
     if per_cpu::need_reschedule() {
         scheduler::schedule();

@@ -3,7 +3,8 @@
 //! The kernel isn't preempted, so a call whose length a program decides stops between two pieces of its work, with no lock
 //! held, and asks here.
 
-use super::{current, current_raw, scheduler, signal};
+use super::thread::Work;
+use super::{current, current_raw, out_of_memory, scheduler, signal};
 use crate::cpu::per_cpu;
 
 /// Lets others run if it is their turn. True if the thread is to end: the call should come to its end, too.
@@ -18,6 +19,9 @@ pub fn yield_point() -> bool {
 
 #[cold]
 fn settle() -> bool {
+    if current().work().contains(Work::OUT_OF_MEMORY) {
+        out_of_memory::make_room(&current());
+    }
     if per_cpu::need_reschedule() {
         scheduler::schedule();
     }

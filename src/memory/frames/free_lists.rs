@@ -3,6 +3,7 @@
 //! The stack is refilled from the buddy allocator a bounded batch at a time; what it can't hold goes there frame by frame. Lists
 //! run through the frames' entries, so none of this allocates.
 
+use super::table::Purpose;
 use super::{Entry, KIND_FREE_RUN, KIND_USED, NONE};
 use crate::errno::Errno;
 use core::sync::atomic::Ordering::Relaxed;
@@ -31,6 +32,8 @@ pub struct Allocator {
     pub free: usize,
     /// Frames that only the kernel's small objects and tables may take: what programs ask for can't starve them.
     pub kernel_reserve: usize,
+    /// Frames that, beyond those, are not for files: whose contents can't starve programs.
+    pub program_reserve: usize,
 }
 
 impl Allocator {
@@ -44,6 +47,17 @@ impl Allocator {
             total: 0,
             free: 0,
             kernel_reserve: 0,
+            program_reserve: 0,
+        }
+    }
+
+    /// How many frames are not for this purpose.
+    #[inline(always)]
+    pub const fn kept_from(&self, purpose: Purpose) -> usize {
+        match purpose {
+            Purpose::Kernel => 0,
+            Purpose::User => self.kernel_reserve,
+            Purpose::File => self.kernel_reserve + self.program_reserve,
         }
     }
 

@@ -18,6 +18,8 @@ use x86_64::structures::paging::PhysFrame;
 pub enum Purpose {
     Kernel,
     User,
+    /// What outlives processes: the contents of files.
+    File,
 }
 
 /// All frames: the entries, and the allocator over them.
@@ -60,6 +62,7 @@ impl FrameTable {
         }
         let mut allocator = self.allocator.lock();
         allocator.kernel_reserve = (allocator.total / 128).clamp(32, 1024);
+        allocator.program_reserve = allocator.total / 32;
         drop(allocator);
         let Ok(zero_frame) = self.allocate(Purpose::Kernel) else { return };
         let zeros = pointer(zero_frame.start_address().as_u64());
@@ -100,6 +103,25 @@ impl FrameTable {
         Counts { total: allocator.total, free: allocator.free }
     }
 
+    /// Whether there is a frame for this purpose.
+    pub fn has_any(&self, purpose: Purpose) -> bool {
+        let allocator = self.allocator.lock();
+        allocator.free > allocator.kept_from(purpose)
+    }
+
+    /// Makes half of the kernel's reserve available to programs; says how many frames, which are to be given back with
+    /// [`Self::close_reserve`].
+    pub fn open_reserve(&self) -> usize {
+        let mut allocator = self.allocator.lock();
+        let part = allocator.kernel_reserve / 2;
+        allocator.kernel_reserve -= part;
+        part
+    }
+
+    pub fn close_reserve(&self, part: usize) {
+        self.allocator.lock().kernel_reserve += part;
+    }
+
     #[inline]
     pub fn allocate(&self, purpose: Purpose) -> Result<PhysFrame, Errno> {
         if fault_injection::should_fail(Point::FrameAllocation) {
@@ -107,7 +129,7 @@ impl FrameTable {
         }
         let entries = self.entries();
         let mut allocator = self.allocator.lock();
-        if purpose == Purpose::User && allocator.free <= allocator.kernel_reserve {
+        if purpose != Purpose::Kernel && allocator.free <= allocator.kept_from(purpose) {
             return Err(Errno::ENOMEM);
         }
         if allocator.top == NONE {
