@@ -2,19 +2,20 @@
 //!
 //! Everything that can fail comes before the new thread can be seen by anybody; so a failure leaves nothing behind.
 
-use super::limits::{INFINITY, Resource};
-use super::process::{Parts, Process, tasks};
+use super::limits::{self, Resource};
+use super::process::{Parts, Process, Tasks, tasks};
 use super::switch::{self, Start};
 use super::thread::Thread;
 use super::wait_queue::Limits as WaitLimits;
 use super::scheduler;
 use crate::cpu::fpu::FpuState;
 use crate::errno::Errno;
+use crate::interrupts::clock;
 use crate::lock::{Lock, Rank};
 use crate::memory::user_access::{self, UserAddress};
 use alloc::sync::Arc;
 use bitflags::bitflags;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 bitflags! {
     /// clone's flags, but for its low byte.
@@ -94,17 +95,41 @@ fn check(request: &Request) -> Result<(), Errno> {
     if invalid || unsupported { Err(Errno::EINVAL) } else { Ok(()) }
 }
 
-/// RLIMIT_NPROC: how many threads a user may have. Counted only where it is limited; root isn't bound by it.
+/// EAGAIN where there are as many threads as the machine takes, or as many as the user may have (RLIMIT_NPROC, which doesn't
+/// bind root). A user's are counted only if all together reach the limit.
 fn check_process_limit(parent: &Thread) -> Result<(), Errno> {
+    let tasks = tasks();
+    let all = tasks.threads.len();
     let limit = parent.process.limits.lock().get(Resource::Processes).soft;
     let credentials = parent.process.credentials();
-    if limit == INFINITY || credentials.is_privileged() {
+    let user = credentials.user.real;
+    let is_full = all >= limits::threads_max();
+    if !is_full && ((all as u64) < limit || credentials.is_privileged() || threads_of(&tasks, user) < limit) {
         return Ok(());
     }
-    let user = credentials.user.real;
-    let tasks = tasks();
-    let count = tasks.threads.iter().filter(|(_, thread)| thread.process.credentials().user.real == user).count();
-    if count as u64 >= limit { Err(Errno::EAGAIN) } else { Ok(()) }
+    drop(tasks);
+    tell_of_refusal(parent, is_full);
+    Err(Errno::EAGAIN)
+}
+
+/// How many threads a user has; a process that has ended counts until its parent has asked for it.
+fn threads_of(tasks: &Tasks, user: u32) -> u64 {
+    let is_his = |process: &Process| process.credentials().user.real == user;
+    let alive = tasks.threads.iter().filter(|(_, thread)| is_his(&thread.process)).count();
+    let ended = tasks.family.iter().filter(|(_, member)| member.ended().is_some() && is_his(&member.value)).count();
+    alive as u64 + ended as u64
+}
+
+/// Says in the log who can't have another thread; not more than once a second, as the guilty will ask again.
+fn tell_of_refusal(parent: &Thread, is_full: bool) {
+    const PAUSE_NS: u64 = 1_000_000_000;
+    static TOLD_AT_NS: AtomicU64 = AtomicU64::new(0);
+    let (now_ns, told_at_ns) = (clock::now_ns(), TOLD_AT_NS.load(Relaxed));
+    if told_at_ns == 0 || now_ns.saturating_sub(told_at_ns) > PAUSE_NS {
+        TOLD_AT_NS.store(now_ns, Relaxed);
+        let why = if is_full { "the machine takes no more" } else { "its user's limit is reached" };
+        log::warn!(target: "task", "process {} can't have another process or thread: {why}", parent.process.pid);
+    }
 }
 
 /// A reserved id, given back unless the thread it is for comes to be.

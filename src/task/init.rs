@@ -7,7 +7,7 @@ use super::process::{INIT_PID, Parts, Process, tasks};
 use super::signal::ProcessSignals;
 use super::switch::{self, Start};
 use super::thread::Thread;
-use super::{alarm, current, scheduler};
+use super::{alarm, current, limits, scheduler};
 use crate::boot::{self, BootInformation};
 use crate::cpu::fpu::FpuState;
 use crate::drivers::power;
@@ -20,7 +20,7 @@ use crate::fs::root::{self, Root};
 use crate::fs::{FileTable, FsContext};
 use crate::interrupts::InterruptFrame;
 use crate::lock::{Lock, Rank};
-use crate::memory::direct_map;
+use crate::memory::{direct_map, frames};
 use crate::syscall::argument::Fd;
 use crate::syscall::exec::execute;
 use alloc::format;
@@ -47,6 +47,7 @@ pub fn start(boot: &BootInformation) -> Result<(), Errno> {
             }
         }
     }
+    limits::init(frames::counts().total);
     let process = first_process(context)?;
     alarm::init()?;
     let thread = Thread::new(INIT_PID, process.clone(), Some(FpuState::initial()?))?;
@@ -108,7 +109,7 @@ fn first_process(context: FsContext) -> Result<Arc<Process>, Errno> {
         fs_context: Some(Arc::try_new(Lock::new(Rank::FileTable, context)).map_err(|_| Errno::ENOMEM)?),
         credentials: Arc::try_new(credentials).map_err(|_| Errno::ENOMEM)?,
         program: None,
-        limits: Limits::new(),
+        limits: Limits::of_init(),
         signals: ProcessSignals::new()?,
     };
     {

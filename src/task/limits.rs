@@ -2,7 +2,9 @@
 
 #![expect(clippy::indexing_slicing, reason = "a Resource is an index into its own table")]
 
+use super::ids::PID_MAX;
 use crate::memory;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// RLIM_INFINITY.
@@ -41,6 +43,23 @@ pub enum Resource {
 
 pub const RESOURCE_COUNT: usize = 16;
 
+/// As many frames as there are for each thread that may exist: so threads can't take all memory, whoever makes them (Linux's
+/// threads-max).
+const FRAMES_PER_THREAD: usize = 64;
+const FEWEST_THREADS: usize = 64;
+
+static THREADS_MAX: AtomicUsize = AtomicUsize::new(PID_MAX as usize);
+
+/// Takes what follows from the machine's size, before there are threads.
+pub fn init(frames: usize) {
+    THREADS_MAX.store((frames / FRAMES_PER_THREAD).clamp(FEWEST_THREADS, PID_MAX as usize), Relaxed);
+}
+
+/// How many threads there may be, of all processes.
+pub fn threads_max() -> usize {
+    THREADS_MAX.load(Relaxed)
+}
+
 /// What init starts with; everybody else inherits. As on a Linux machine of this size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits([Limit; RESOURCE_COUNT]);
@@ -57,6 +76,16 @@ impl Limits {
         limits[Resource::Nice as usize] = Limit { soft: 0, hard: 0 };
         limits[Resource::RealTimePriority as usize] = Limit { soft: 0, hard: 0 };
         Self(limits)
+    }
+
+    /// Those of the first process: no user may take all threads, nor let so many signals wait.
+    pub fn of_init() -> Self {
+        let mut limits = Self::new();
+        let half = threads_max() as u64 / 2;
+        for resource in [Resource::Processes, Resource::PendingSignals] {
+            limits.set(resource, Limit { soft: half, hard: half });
+        }
+        limits
     }
 
     pub const fn get(&self, resource: Resource) -> Limit {

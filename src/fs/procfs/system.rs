@@ -9,7 +9,7 @@ use crate::interrupts::clock;
 use crate::memory::{frames, heap};
 use crate::syscall::system;
 use crate::task::process::tasks;
-use crate::task::{cpu_time, ids, scheduler};
+use crate::task::{cpu_time, ids, limits, scheduler};
 use crate::{boot, cpu, trace};
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
@@ -44,6 +44,7 @@ pub(super) const SETTINGS: &[Settings] = &[
             (b"ostype", |text| text.print(format_args!("{}\n", system::SYSTEM)), None),
             (b"version", |text| text.print(format_args!("{}\n", system::VERSION)), None),
             (b"pid_max", |text| text.print(format_args!("{}\n", ids::PID_MAX)), None),
+            (b"threads-max", |text| text.print(format_args!("{}\n", limits::threads_max())), None),
             (b"randomize_va_space", randomize, Some(set_randomize)),
             (b"cap_last_cap", |text| text.push(b"40\n"), None),
             (b"ngroups_max", |text| text.push(b"65536\n"), None),
