@@ -413,6 +413,7 @@ pub fn syslog(thread: &Thread, action: i32, buffer: UserAddress, length: i32) ->
     const SIZE_UNREAD: i32 = 9;
     const SIZE_BUFFER: i32 = 10;
     match action {
+        READ_CLEAR if !thread.process.credentials().is_privileged() => Err(Errno::EPERM),
         READ_ALL | READ_CLEAR => {
             let room = usize::try_from(length).map_err(|_| Errno::EINVAL)?;
             read_log(buffer, room)

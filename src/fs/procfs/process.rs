@@ -15,6 +15,7 @@ use crate::task::{self, Thread};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering::Relaxed;
 
 /// Whose directory it is: a process's, or one of its threads'.
 #[derive(Clone)]
@@ -103,7 +104,8 @@ pub(super) fn owned(
     Inode::with_number(&file_system()?, number, attributes, Body::Generated(generated))
 }
 
-/// Whether the caller may look into the process: root, and whoever has its user and group ids.
+/// Whether the caller may look into the process: root, and whoever has its user and group ids, unless it holds something that
+/// is none of its user's business (PR_SET_DUMPABLE).
 pub(super) fn allows(process: &Process) -> Result<(), Errno> {
     let own = task::current();
     if core::ptr::eq(Arc::as_ptr(&own.process), process) {
@@ -112,6 +114,7 @@ pub(super) fn allows(process: &Process) -> Result<(), Errno> {
     let (caller, target) = (own.process.credentials(), process.credentials());
     let same = |ids: &crate::task::credentials::Ids, id: u32| ids.real == id && ids.effective == id && ids.saved == id;
     let owns = same(&target.user, caller.user.file_system) && same(&target.group, caller.group.file_system);
+    let owns = owns && process.is_dumpable.load(Relaxed);
     if caller.is_privileged() || owns { Ok(()) } else { Err(Errno::EACCES) }
 }
 

@@ -1,7 +1,7 @@
 //! The files of /proc/PID that are about its state, its memory and its limits.
 
 use super::super::generated::Text;
-use super::process::Subject;
+use super::process::{Subject, allows};
 use crate::PAGE_SIZE;
 use crate::drivers::terminal::job_control;
 use crate::errno::Errno;
@@ -67,7 +67,11 @@ fn push_name(subject: &Subject, text: &mut Text) -> Result<(), Errno> {
 /// `proc_pid_stat(5)`: what ps and top read.
 pub(super) fn stat(subject: &Subject, text: &mut Text) -> Result<(), Errno> {
     let relations = relations(subject);
-    let memory = memory_of(subject);
+    let mut memory = memory_of(subject);
+    // Where things lie is nobody else's business.
+    if allows(&subject.process).is_err() {
+        memory = Memory { mapped: memory.mapped, resident: memory.resident, ..Memory::default() };
+    }
     let signals = signals_of(subject);
     let (user, system, children_user, children_system) = ticks(subject);
     let nice = nice_of(subject);
