@@ -164,8 +164,8 @@ pub fn link(context: &Context<'_>, old: &Location, start: Option<&Location>, pat
         return Err(Errno::EMLINK);
     }
     parent.dentry.reserve(&mut tree)?;
+    inode.add_name()?;
     parent.dentry.add(&mut tree, dentry);
-    inode.add_link();
     drop(tree);
     inode.touch_changed();
     parent.dentry.inode.touch_modified();
@@ -187,7 +187,7 @@ pub fn unlink(context: &Context<'_>, start: Option<&Location>, path: &[u8]) -> R
     may_remove(context.credentials, &tree, parent.as_place(), &child, Some(false))?;
     let removed = parent.dentry.remove(&mut tree, &child);
     drop(tree);
-    child.inode.remove_link();
+    child.inode.remove_name();
     child.inode.touch_changed();
     parent.dentry.inode.touch_modified();
     drop((removed, child));
@@ -348,10 +348,13 @@ impl Sides<'_> {
         let place = self.moved.set_place(tree, Arc::clone(&self.new.dentry), new_name);
         let replaced = match self.target {
             Some(target) => {
-                target.inode.remove_link();
                 if target.inode.is_directory() {
+                    // Its own `.` and its name; and the parent loses its `..`.
+                    target.inode.remove_link();
                     target.inode.remove_link();
                     self.new.dentry.inode.remove_link();
+                } else {
+                    target.inode.remove_name();
                 }
                 self.new.dentry.replace(tree, target, moved)
             }

@@ -5,6 +5,7 @@ use super::device::{Device, Opened, Request};
 use super::generated::Listed;
 use super::inode::{Body, Inode};
 use super::mount::{Location, MountFlags};
+use super::open_count::Counted;
 use super::open_flags::OpenFlags;
 use super::pipe::{End, Pipe};
 use super::transfer::{Sink, Source};
@@ -28,6 +29,7 @@ pub struct File {
     /// another's. Pipes and devices have no position, and may wait.
     mover: Turn,
     kind: Kind,
+    _counted: Counted,
 }
 
 /// What reads and writes go to.
@@ -76,6 +78,7 @@ impl File {
     /// An open file for `location`. Access has been checked; if the file is writable, its inode counts a writer, whom the
     /// file takes over.
     pub(super) fn new(location: Location, flags: OpenFlags) -> Result<Self, Errno> {
+        let counted = Counted::new()?;
         let kind = match &location.dentry.inode.body {
             _ if flags.contains(OpenFlags::PATH) => Kind::Path,
             Body::Regular(_) => Kind::Regular,
@@ -101,6 +104,7 @@ impl File {
             position: AtomicU64::new(0),
             mover: Turn::new(),
             kind,
+            _counted: counted,
         })
     }
 

@@ -1,6 +1,7 @@
 //! A file system: what its inodes have in common, and how much they take.
 
 use crate::errno::Errno;
+use crate::memory::frames;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -13,6 +14,7 @@ pub struct FileSystem {
     inodes: AtomicU64,
     pages: AtomicU64,
     pages_limit: u64,
+    inodes_limit: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +56,14 @@ impl Kind {
 pub struct Usage {
     pub pages_limit: u64,
     pub pages: u64,
+    pub inodes_limit: u64,
     pub inodes: u64,
+}
+
+/// One for each two pages of memory, as on Linux: what a file system keeps of a file with nothing in it comes out of the
+/// kernel's heap.
+fn default_inodes_limit() -> u64 {
+    frames::counts().total as u64 / 2
 }
 
 impl FileSystem {
@@ -68,6 +77,7 @@ impl FileSystem {
             inodes: AtomicU64::new(0),
             pages: AtomicU64::new(0),
             pages_limit,
+            inodes_limit: AtomicU64::new(if kind == Kind::Tmpfs { default_inodes_limit() } else { u64::MAX }),
         };
         Arc::try_new(file_system).map_err(|_| Errno::ENOMEM)
     }
@@ -77,7 +87,12 @@ impl FileSystem {
     }
 
     pub fn usage(&self) -> Usage {
-        Usage { pages_limit: self.pages_limit, pages: self.pages.load(Relaxed), inodes: self.inodes.load(Relaxed) }
+        Usage {
+            pages_limit: self.pages_limit,
+            pages: self.pages.load(Relaxed),
+            inodes_limit: self.inodes_limit.load(Relaxed),
+            inodes: self.inodes.load(Relaxed),
+        }
     }
 
     /// Counts one more page of a file, or ENOSPC.
@@ -97,8 +112,18 @@ impl FileSystem {
         self.pages.fetch_sub(count, Relaxed);
     }
 
-    pub(super) fn count_inode(&self) {
-        self.inodes.fetch_add(1, Relaxed);
+    /// How many inodes, and further names of them, there may be (`nr_inodes=`).
+    pub fn set_inodes_limit(&self, limit: u64) {
+        self.inodes_limit.store(limit, Relaxed);
+    }
+
+    /// Counts one more inode, or one more name of one, or ENOSPC.
+    pub(super) fn count_inode(&self) -> Result<(), Errno> {
+        let limit = self.inodes_limit.load(Relaxed);
+        self.inodes
+            .try_update(Relaxed, Relaxed, |inodes| (inodes < limit).then_some(inodes + 1))
+            .map(|_| ())
+            .map_err(|_| Errno::ENOSPC)
     }
 
     pub(super) fn uncount_inode(&self) {

@@ -79,7 +79,7 @@ fn unpack_entry(context: &Context<'_>, archive: &'static [u8], entry: &Entry<'_>
         if target.dentry.inode.is_directory() {
             return Err(Errno::EPERM);
         }
-        target.dentry.inode.add_link();
+        target.dentry.inode.add_name()?;
         return tmpfs::add(&parent.dentry, Name::new(name)?, Arc::clone(&target.dentry.inode)).map(|_| ());
     }
     let (kind, body, size) = body_of(archive, entry)?;
@@ -135,7 +135,7 @@ fn replaceable(parent: &Arc<Dentry>, existing: &Arc<Dentry>) -> Result<(), Errno
         return Err(Errno::EISDIR);
     }
     let removed = parent.remove(&mut tree::lock(), existing);
-    existing.inode.remove_link();
+    existing.inode.remove_name();
     drop(removed);
     Ok(())
 }

@@ -66,6 +66,14 @@ pub enum Body {
     Generated(Box<dyn Generated>),
 }
 
+impl Body {
+    /// A long target counts as a page of the file system, as on Linux.
+    fn takes_a_page(&self) -> bool {
+        const SHORT_TARGET: usize = 128;
+        matches!(self, Self::Symlink(target) if target.len() >= SHORT_TARGET)
+    }
+}
+
 /// Whom a new inode belongs to, and what may be done with it. `mode` holds the type too.
 #[derive(Clone, Copy)]
 pub struct Attributes {
@@ -98,6 +106,11 @@ impl Inode {
         body: Body,
     ) -> Result<Arc<Self>, Errno> {
         let links = if attributes.mode & S_IFMT == S_IFDIR { 2 } else { 1 };
+        if body.takes_a_page() {
+            file_system.charge_page()?;
+        }
+        file_system.count_inode().inspect_err(|_| file_system.uncharge_pages(body.takes_a_page().into()))?;
+        // From here on dropping it takes both back.
         let inode = Self {
             file_system: Arc::clone(file_system),
             number,
@@ -112,9 +125,7 @@ impl Inode {
             locks: FileLocks::new(),
             body,
         };
-        let inode = Arc::try_new(inode).map_err(|_| Errno::ENOMEM)?;
-        file_system.count_inode();
-        Ok(inode)
+        Arc::try_new(inode).map_err(|_| Errno::ENOMEM)
     }
 
     #[inline]
@@ -191,6 +202,24 @@ impl Inode {
     /// For O_TMPFILE without O_EXCL.
     pub fn allow_first_name(&self) {
         self.may_get_name.store(true, Relaxed);
+    }
+
+    /// A file that isn't a directory gets another name. Like Linux's tmpfs, a file system counts each beyond the first as it
+    /// counts inodes.
+    pub fn add_name(&self) -> Result<(), Errno> {
+        if self.links() > 0 {
+            self.file_system.count_inode()?;
+        }
+        self.add_link();
+        Ok(())
+    }
+
+    /// It loses one.
+    pub fn remove_name(&self) {
+        if self.links() > 1 {
+            self.file_system.uncount_inode();
+        }
+        self.remove_link();
     }
 
     pub fn add_link(&self) {
@@ -316,8 +345,9 @@ impl Inode {
 impl Drop for Inode {
     fn drop(&mut self) {
         self.file_system.uncount_inode();
-        if let Body::Regular(content) = &mut self.body {
-            self.file_system.uncharge_pages(content.page_count());
+        match &mut self.body {
+            Body::Regular(content) => self.file_system.uncharge_pages(content.page_count()),
+            body => self.file_system.uncharge_pages(body.takes_a_page().into()),
         }
     }
 }

@@ -21,6 +21,7 @@ pub mod memory_devices;
 pub mod mount;
 pub mod names;
 pub mod open;
+mod open_count;
 pub mod open_flags;
 pub mod pages;
 pub mod pipe;

@@ -1,6 +1,6 @@
 //! Mounts: which file system's tree is seen at which place of another.
 
-use super::file_system::FileSystem;
+use super::file_system::{FileSystem, Kind};
 use super::tree::{self, Dentry, Tree, TreeCell};
 use crate::errno::Errno;
 use alloc::boxed::Box;
@@ -46,6 +46,9 @@ pub struct Place<'a> {
     pub mount: &'a Arc<Mount>,
     pub dentry: &'a Arc<Dentry>,
 }
+
+/// There are no more mounts than this: they are looked for one by one. (Linux has a limit for each namespace, too.)
+const MOUNTS_MAX: usize = 1024;
 
 /// All mounts, in the order in which they were made.
 static MOUNTS: TreeCell<Vec<Arc<Mount>>> = TreeCell::new(Vec::new());
@@ -146,6 +149,9 @@ pub fn mount(
 ) -> Result<Arc<Mount>, Errno> {
     let new = detached(file_system, root, source, flags)?;
     let mut tree = tree::lock();
+    if all(&tree).len() >= MOUNTS_MAX {
+        return Err(Errno::ENOSPC);
+    }
     MOUNTS.get_mut(&mut tree).try_reserve(1).map_err(|_| Errno::ENOMEM)?;
     if let Some(on) = on {
         // What is mounted there already is covered in its turn.
@@ -254,7 +260,9 @@ impl Drop for Mount {
     /// The last mount of a file system takes its tree with it. Each mount of it holds its root, or a directory below.
     fn drop(&mut self) {
         let tree = tree::lock();
-        let shared = all(&tree).iter().any(|other| Arc::ptr_eq(&other.file_system, &self.file_system));
+        // There is one of each of the kernel's own, which stays for the next mount.
+        let stays = self.file_system.kind != Kind::Tmpfs;
+        let shared = stays || all(&tree).iter().any(|other| Arc::ptr_eq(&other.file_system, &self.file_system));
         let mut top = Arc::clone(&self.root);
         while let Some(parent) = top.parent(&tree).cloned() {
             top = parent;

@@ -8,14 +8,43 @@ use crate::PAGE_SIZE;
 use crate::errno::Errno;
 use crate::memory::frames::PageRef;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// How many pages a pipe holds unless told otherwise (`pipe(7)`).
 pub const DEFAULT_PAGES: usize = 16;
 /// How many it may be told to hold by somebody who isn't root (`/proc/sys/fs/pipe-max-size`).
 pub const PAGES_MAX: usize = 256;
 
+/// How many pages all pipes hold, and how many they may hold before each has to do with one: as on Linux a pipe always
+/// works, but they can't take all memory (`pipe-user-pages-soft`).
+static PAGES_USED: AtomicUsize = AtomicUsize::new(0);
+static PAGES_FOR_ALL: AtomicUsize = AtomicUsize::new(usize::MAX);
+const MEMORY_SHARE: usize = 8;
+
+/// Sets the limit for a machine with so many frames.
+pub fn limit_all_pipes(frames: usize) {
+    PAGES_FOR_ALL.store(frames / MEMORY_SHARE, Relaxed);
+}
+
+/// A page that counts as a pipe's.
+struct PipePage(PageRef);
+
+impl PipePage {
+    fn new() -> Result<Self, Errno> {
+        let page = PageRef::new()?;
+        PAGES_USED.fetch_add(1, Relaxed);
+        Ok(Self(page))
+    }
+}
+
+impl Drop for PipePage {
+    fn drop(&mut self) {
+        PAGES_USED.fetch_sub(1, Relaxed);
+    }
+}
+
 struct Slot {
-    page: PageRef,
+    page: PipePage,
     start: usize,
     end: usize,
     /// One write, to be read by one read (O_DIRECT).
@@ -32,7 +61,7 @@ pub struct PipeBuffer {
     /// Bytes in the pipe.
     length: usize,
     /// The last page that was read to its end: a pipe that is always read at once needs no more frames.
-    spare: Option<PageRef>,
+    spare: Option<PipePage>,
 }
 
 impl Default for PipeBuffer {
@@ -63,7 +92,7 @@ impl PipeBuffer {
     /// Whether a slot is free: then a write of up to a page goes in whole.
     #[inline]
     pub fn has_room(&self) -> bool {
-        self.used < self.ring_pages
+        self.used == 0 || self.used < self.ring_pages && PAGES_USED.load(Relaxed) < PAGES_FOR_ALL.load(Relaxed)
     }
 
     /// Whether a write of so many bytes can begin.
@@ -101,7 +130,7 @@ impl PipeBuffer {
         while sink.remaining() > 0 {
             let Some(Some(slot)) = self.slots.get_mut(self.first) else { break };
             let count = sink.remaining().min(slot.end - slot.start);
-            match put_page(sink, &slot.page, slot.start..slot.start + count) {
+            match put_page(sink, &slot.page.0, slot.start..slot.start + count) {
                 Ok(put) if put == count => done += count,
                 _ if done > 0 => break,
                 result => return Err(result.err().unwrap_or(Errno::EFAULT)),
@@ -150,7 +179,7 @@ impl PipeBuffer {
     fn add_to_newest(&mut self, source: &mut dyn Source, count: usize) -> Result<usize, Errno> {
         let index = (self.first + self.used.saturating_sub(1)) % self.ring_pages;
         let Some(Some(slot)) = self.slots.get_mut(index) else { return Ok(0) };
-        if take_page(source, &slot.page, slot.end..slot.end + count)? < count {
+        if take_page(source, &slot.page.0, slot.end..slot.end + count)? < count {
             return Err(Errno::EFAULT);
         }
         slot.end += count;
@@ -161,10 +190,10 @@ impl PipeBuffer {
     fn add_slot(&mut self, source: &mut dyn Source, is_packet: bool) -> Result<usize, Errno> {
         let page = match self.spare.take() {
             Some(page) => page,
-            None => PageRef::new()?,
+            None => PipePage::new()?,
         };
         let count = source.remaining().min(PAGE_SIZE);
-        let taken = take_page(source, &page, 0..count);
+        let taken = take_page(source, &page.0, 0..count);
         let index = (self.first + self.used) % self.ring_pages;
         let Some(slot) = self.slots.get_mut(index) else { return Err(Errno::EIO) };
         if taken != Ok(count) {

@@ -6,7 +6,7 @@ use super::waiting::{WaitQueue, wait_restartably};
 use crate::errno::Errno;
 use crate::lock::{Lock, Rank};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 /// Who holds a lock. Flocks and record locks don't hinder each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,10 @@ pub struct FileLocks {
 
 /// Woken whenever a lock anywhere is given up: that is rare, and few wait.
 static RELEASED: WaitQueue = WaitQueue::new();
+
+/// How many locks there are on all files, and may be: they cost nothing that is counted for anybody.
+static HELD: AtomicUsize = AtomicUsize::new(0);
+const HELD_MAX: usize = 1 << 16;
 
 /// Which process waits for which other one's lock, to find deadlocks.
 static WAITING: Lock<Vec<(u32, u32)>> = Lock::new(Rank::Inode, Vec::new());
@@ -89,11 +93,16 @@ impl FileLocks {
         if held.iter().any(|lock| lock.conflicts_with(wanted)) {
             return Err(Errno::EAGAIN);
         }
+        if HELD.load(Relaxed) >= HELD_MAX {
+            return Err(Errno::ENOLCK);
+        }
         self.used.store(true, Relaxed);
         // One lock cut in two and the new one.
         held.try_reserve(2).map_err(|_| Errno::ENOLCK)?;
-        cut(&mut held, wanted);
-        join_neighbours(&mut held, wanted);
+        counting(&mut held, |held| {
+            cut(held, wanted);
+            join_neighbours(held, wanted);
+        });
         drop(held);
         // A lock made weaker may let others in.
         RELEASED.wake_all();
@@ -120,7 +129,7 @@ impl FileLocks {
         }
         let mut held = self.held.lock();
         held.try_reserve(1).map_err(|_| Errno::ENOLCK)?;
-        cut(&mut held, &RecordLock { owner, kind: Kind::Shared, start, end });
+        counting(&mut held, |held| cut(held, &RecordLock { owner, kind: Kind::Shared, start, end }));
         drop(held);
         RELEASED.wake_all();
         Ok(())
@@ -137,7 +146,7 @@ impl FileLocks {
     }
 
     fn release(&self, goes: impl Fn(Owner) -> bool) {
-        self.held.lock().retain(|lock| !goes(lock.owner));
+        counting(&mut self.held.lock(), |held| held.retain(|lock| !goes(lock.owner)));
         RELEASED.wake_all();
     }
 
@@ -161,6 +170,14 @@ impl FileLocks {
         waiting.push((pid, first));
         Ok(())
     }
+}
+
+/// Does something to a file's locks, and keeps [`HELD`] true.
+fn counting(held: &mut Vec<RecordLock>, change: impl FnOnce(&mut Vec<RecordLock>)) {
+    let before = held.len();
+    change(held);
+    HELD.fetch_add(held.len(), Relaxed);
+    HELD.fetch_sub(before, Relaxed);
 }
 
 /// Takes the range of `lock` out of all that its owner holds. There is room for one more entry.

@@ -7,7 +7,7 @@ use super::initrd::{self, Outcome};
 use super::inode::{Attributes, Body, Inode, S_IFDIR, S_IFREG};
 use super::mount::{self, Location, MountFlags};
 use super::tree::{self, Dentry, Name};
-use super::{devfs, memory_devices, names, tmpfs};
+use super::{devfs, memory_devices, names, open_count, pipe_buffer, tmpfs};
 use crate::errno::Errno;
 use crate::lock::{Lock, Rank};
 use crate::memory::frames;
@@ -27,6 +27,8 @@ pub struct Root {
 pub fn init(archive: Option<&'static [u8]>) -> Result<Root, Errno> {
     names::seed_hash(random::number());
     memory_devices::init()?;
+    pipe_buffer::limit_all_pipes(frames::counts().total);
+    open_count::limit(frames::counts().total);
     let attributes = Attributes { mode: S_IFDIR | 0o755, user: 0, group: 0 };
     let (file_system, root) = tmpfs::new(Kind::Tmpfs, default_pages_limit(), attributes)?;
     let mount = mount::mount(&file_system, &root, b"tmpfs", MountFlags::empty(), None)?;

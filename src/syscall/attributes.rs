@@ -413,6 +413,8 @@ fn write_statfs(buffer: UserAddress, mount: &Mount) -> Result<(), Errno> {
     let file_system = &mount.file_system;
     let usage = file_system.usage();
     let free = usage.pages_limit.saturating_sub(usage.pages);
+    // As on Linux: where there is no limit, none is shown.
+    let inodes_limit = if usage.inodes_limit == u64::MAX { 0 } else { usage.inodes_limit };
     // The values of ST_RDONLY and its like are those of the mount's flags; NO_ACCESS_TIME is the same too.
     let known = MountFlags::READ_ONLY | MountFlags::NO_SET_ID | MountFlags::NO_DEVICES | MountFlags::NO_EXECUTE;
     let filled = StatFs {
@@ -421,8 +423,8 @@ fn write_statfs(buffer: UserAddress, mount: &Mount) -> Result<(), Errno> {
         blocks: usage.pages_limit,
         blocks_free: free,
         blocks_available: free,
-        files: if usage.pages_limit == 0 { 0 } else { usage.pages_limit.saturating_add(usage.inodes) },
-        files_free: usage.pages_limit,
+        files: inodes_limit,
+        files_free: inodes_limit.saturating_sub(usage.inodes),
         id: file_system.device,
         name_length: NAME_MAX as u64,
         fragment_size: PAGE_SIZE as u64,

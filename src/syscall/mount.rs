@@ -96,6 +96,7 @@ fn bind(caller: &Caller, source: &[u8], target: &Location) -> Result<(), Errno> 
 /// `size=`, `mode=`, `uid=`, `gid=`, `nr_inodes=` and the rest that Linux knows; an unknown one is EINVAL.
 fn make_tmpfs(options: &[u8]) -> Result<tmpfs::Made, Errno> {
     let mut pages = root::default_pages_limit();
+    let mut inodes = None;
     let mut attributes = Attributes { mode: 0o1777, user: 0, group: 0 };
     for option in options.split(|byte| *byte == b',').filter(|option| !option.is_empty()) {
         let option = str::from_utf8(option).map_err(|_| Errno::EINVAL)?;
@@ -106,18 +107,31 @@ fn make_tmpfs(options: &[u8]) -> Result<tmpfs::Made, Errno> {
             "mode" => attributes.mode = number(8)?,
             "uid" => attributes.user = number(10)?,
             "gid" => attributes.group = number(10)?,
-            "nr_inodes" | "nr_blocks" | "huge" | "mpol" | "inode32" | "inode64" => {}
+            "nr_inodes" => inodes = Some(tmpfs_count(value).ok_or(Errno::EINVAL)?),
+            "nr_blocks" | "huge" | "mpol" | "inode32" | "inode64" => {}
             _ => return Err(Errno::EINVAL),
         }
     }
-    tmpfs::new(Kind::Tmpfs, pages, attributes)
+    let made = tmpfs::new(Kind::Tmpfs, pages, attributes)?;
+    if let Some(inodes) = inodes {
+        made.0.set_inodes_limit(inodes);
+    }
+    Ok(made)
 }
 
-/// A size in bytes, with k, m or g behind it; or in percent of memory. In pages; 0 is no limit.
+/// A size in bytes, or in percent of memory. In pages; 0 is no limit.
 fn tmpfs_size(value: &str) -> Option<u64> {
     if let Some(percent) = value.strip_suffix('%') {
-        return Some(root::default_pages_limit() * 2 * percent.parse::<u64>().ok()? / 100);
+        return Some(root::default_pages_limit().checked_mul(2)?.checked_mul(percent.parse::<u64>().ok()?)? / 100);
     }
+    match tmpfs_count(value)? {
+        u64::MAX => Some(u64::MAX),
+        bytes => Some(bytes.div_ceil(PAGE_SIZE as u64)),
+    }
+}
+
+/// A number with k, m or g behind it; 0 is no limit.
+fn tmpfs_count(value: &str) -> Option<u64> {
     let digits = value.trim_end_matches(['k', 'K', 'm', 'M', 'g', 'G']);
     let shift = match value.strip_prefix(digits)? {
         "" => 0,
@@ -126,8 +140,8 @@ fn tmpfs_size(value: &str) -> Option<u64> {
         "g" | "G" => 30,
         _ => return None,
     };
-    let bytes = digits.parse::<u64>().ok()?.checked_mul(1 << shift)?;
-    if bytes == 0 { Some(u64::MAX) } else { Some(bytes.div_ceil(PAGE_SIZE as u64)) }
+    let count = digits.parse::<u64>().ok()?.checked_mul(1 << shift)?;
+    if count == 0 { Some(u64::MAX) } else { Some(count) }
 }
 
 pub fn umount2(thread: &Thread, target: UserAddress, flags: u32) -> Result<(), Errno> {
