@@ -1,50 +1,342 @@
-//! What a program can do at its worst, with no limit set. The kernel must keep the rest going: these two end by
-//! themselves, or are killed. Only for a machine that nobody needs.
+//! What a program can do at its worst, with no limit set. The guilty gets an errno or is killed; an innocent process beside
+//! it goes on with its work, and afterwards the memory is there again.
 
+use crate::free_memory;
 use conformance::support::*;
-use conformance::sys;
+use conformance::{answers, case, sys};
+use std::ffi::{CStr, CString};
 use std::ptr::null_mut;
+use std::time::{Duration, Instant};
 
-/// Every process forks as long as it can. All of them end a little later, so that the machine can be looked at again.
-pub fn fork_bomb() {
-    let first = fork(|| {
-        sys!(setpgid(0, 0));
-        sys!(alarm(5));
-        loop {
-            // The children do the same: they return from the call, too.
-            let child = sys!(fork());
-            if child < 0 {
-                sys!(sched_yield());
-            } else if child == 0 {
-                sys!(alarm(5));
-            }
-        }
+const MIB: usize = 1 << 20;
+/// Caches that keep what they have once needed may grow by this much.
+const SLACK: u64 = 2 * MIB as u64;
+
+/// Sets off a bomb beside an innocent process. Tells what the bomb says of itself, or how it ended, and what else went
+/// wrong.
+fn set_off(bomb: impl FnOnce() -> String) -> String {
+    let before = free_memory();
+    let (quit, told_to_quit) = pipe();
+    let innocent = fork(|| {
+        close(told_to_quit);
+        be_innocent(quit)
     });
-    println!("fork-bomb: the first process {}", ending(first));
+    close(quit);
+    let answer = answer_of_child(bomb);
+    write_all(told_to_quit, b"x");
+    close(told_to_quit);
+    let innocent = ending(innocent);
+    bury_all();
+    let lost = before.saturating_sub(free_memory());
+    match (innocent.as_str(), lost <= SLACK) {
+        ("exit 0", true) => answer,
+        ("exit 0", false) => format!("{answer}, but {} KiB did not come back", lost / 1024),
+        _ => format!("{answer}, but the innocent: {innocent}"),
+    }
 }
 
-/// Takes memory and writes to it until there is no more.
-pub fn memory_bomb() {
+/// The child is a group of its own, all of which ends with it.
+fn answer_of_child(ask: impl FnOnce() -> String) -> String {
+    sys!(prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0));
+    let (read_end, write_end) = pipe();
     let child = fork(|| {
-        loop {
-            const SIZE: usize = 1 << 20;
-            let memory = sys!(mmap(
+        sys!(setpgid(0, 0));
+        close(read_end);
+        write_all(write_end, ask().as_bytes());
+        0
+    });
+    sys!(setpgid(child, child));
+    close(write_end);
+    let text = String::from_utf8_lossy(&read_up_to(read_end, 1000)).into_owned();
+    close(read_end);
+    let ended = ending(child);
+    sys!(kill(-child, libc::SIGKILL));
+    if ended == "exit 0" { text } else { ended }
+}
+
+fn bury_all() -> usize {
+    (0..).take_while(|_| sys!(wait(null_mut())) > 0).count()
+}
+
+/// Takes a little memory, uses it and gives it back, over and over, until told to quit.
+fn be_innocent(quit: i32) -> i32 {
+    let mut sum = 0_u64;
+    while !poll_input(quit, 1) {
+        let mut memory = vec![1_u8; 64 * 1024];
+        std::hint::black_box(&mut memory);
+        sum += memory.iter().map(|&byte| u64::from(byte)).sum::<u64>();
+    }
+    i32::from(sum % (64 * 1024) != 0)
+}
+
+fn map(size: usize, flags: i32) -> *mut u8 {
+    sys!(mmap(null_mut(), size, libc::PROT_READ | libc::PROT_WRITE, flags | libc::MAP_ANONYMOUS, -1, 0)).cast()
+}
+
+/// Takes memory and writes to it until there is no more, or until killed.
+fn take_all_memory(flags: i32) -> String {
+    loop {
+        let memory = map(MIB, flags);
+        if memory as isize == -1 {
+            return last_errno();
+        }
+        for page in 0..MIB / 4096 {
+            // SAFETY: the mapping is new and writable.
+            unsafe { memory.wrapping_add(page * 4096).write_volatile(1) };
+        }
+    }
+}
+
+/// Writes to a file until that fails.
+fn fill(file: i32) -> String {
+    let chunk = vec![1_u8; MIB];
+    loop {
+        // SAFETY: the bytes live through the call.
+        if unsafe { libc::write(file, chunk.as_ptr().cast(), MIB) } < 0 {
+            return last_errno();
+        }
+    }
+}
+
+fn fill_and_remove(name: &CStr) -> String {
+    let answer = fill(open(name, libc::O_WRONLY | libc::O_CREAT));
+    sys!(unlink(name.as_ptr()));
+    answer
+}
+
+fn raise_limit(what: u32, value: u64) {
+    sys!(setrlimit(what, &libc::rlimit { rlim_cur: value, rlim_max: value }));
+}
+
+/// Forks children that do something and then wait to be killed, until there can be no more; tells why not.
+fn fork_until_refused(most: usize, action: fn()) -> String {
+    for _ in 0..most {
+        let child = fork(|| {
+            action();
+            loop {
+                sys!(pause());
+            }
+        });
+        if child < 0 {
+            return last_errno();
+        }
+    }
+    "no limit".into()
+}
+
+fn is_one_of(answer: String, allowed: &[&str]) -> String {
+    if allowed.contains(&answer.as_str()) { "as it should".into() } else { answer }
+}
+
+/// Pipes full of bytes, as many as there can be.
+fn fill_pipes() {
+    let bytes = [1_u8; 65536];
+    loop {
+        let mut ends = [0; 2];
+        if sys!(pipe2(ends.as_mut_ptr(), libc::O_NONBLOCK)) < 0 {
+            return;
+        }
+        // SAFETY: the bytes live through the call.
+        unsafe { libc::write(ends[1], bytes.as_ptr().cast(), bytes.len()) };
+    }
+}
+
+fn open_all_descriptors() {
+    raise_limit(libc::RLIMIT_NOFILE, 4096);
+    while open(c"/dev/null", libc::O_RDONLY) >= 0 {}
+}
+
+/// Every process forks as long as it can.
+fn fork_for_ever() {
+    loop {
+        if sys!(fork()) < 0 {
+            sys!(sched_yield());
+        }
+    }
+}
+
+pub const CASES: &[Case] = &[
+    case!("memory", set_off(|| take_all_memory(libc::MAP_PRIVATE))),
+    case!("memory_that_children_share", set_off(|| take_all_memory(libc::MAP_SHARED))),
+    case!(
+        "memory_taken_by_many",
+        set_off(|| {
+            let children: Vec<i32> =
+                (0..8).map(|_| fork(|| i32::from(take_all_memory(libc::MAP_PRIVATE) != "ENOMEM"))).collect();
+            let ended = children.iter().filter(|&&child| ending(child) == "killed by SIGKILL").count();
+            format!("{ended} killed")
+        })
+    ),
+    case!(
+        "page_tables",
+        set_off(|| {
+            // Pages that are read only cost nothing; the tables that lead to them do.
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+            let memory: *mut u8 = sys!(mmap(null_mut(), 1 << 40, libc::PROT_READ, flags, -1, 0)).cast();
+            for table in 0..1 << 19 {
+                // SAFETY: within the mapping, which can be read.
+                unsafe { memory.wrapping_add(table << 21).read_volatile() };
+            }
+            "no end".into()
+        })
+    ),
+    case!(
+        "memory_through_a_system_call",
+        set_off(|| {
+            let zero = open(c"/dev/zero", libc::O_RDONLY);
+            loop {
+                let memory = map(32 * MIB, libc::MAP_PRIVATE | libc::MAP_NORESERVE);
+                if memory as isize == -1 {
+                    break last_errno();
+                }
+                // SAFETY: the mapping is new and writable.
+                if unsafe { libc::read(zero, memory.cast(), 32 * MIB) } < 0 {
+                    break last_errno();
+                }
+            }
+        })
+    ),
+    case!("files", set_off(|| fill_and_remove(c"file"))),
+    case!(
+        "files_without_names",
+        set_off(|| {
+            let answer = fill(sys!(memfd_create(c"m".as_ptr(), 0)));
+            answers!(answer, fill_and_remove(c"file"), in_child(|| 3))
+        })
+    ),
+    case!("processes", set_off(|| is_one_of(fork_until_refused(40_000, || ()), &["EAGAIN", "ENOMEM"]))),
+    case!(
+        "processes_that_fork_for_ever",
+        set_off(|| {
+            let first = fork(|| {
+                fork_for_ever();
+                0
+            });
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_secs(1) {
+                sleep_ms(50);
+            }
+            yes(first > 0).into()
+        })
+    ),
+    case!(
+        "zombies",
+        set_off(|| {
+            let mut made = 0_usize;
+            let answer = loop {
+                match fork(|| 0) {
+                    -1 => break last_errno(),
+                    _ => made += 1,
+                }
+            };
+            answers!(is_one_of(answer, &["EAGAIN", "ENOMEM"]), made == bury_all())
+        })
+    ),
+    case!("pipes", set_off(|| is_one_of(fork_until_refused(10, fill_pipes), &["no limit", "ENOMEM", "EAGAIN"]))),
+    case!(
+        "descriptors",
+        set_off(|| is_one_of(fork_until_refused(10, open_all_descriptors), &["no limit", "ENOMEM", "EAGAIN"]))
+    ),
+    case!(
+        "mappings",
+        set_off(|| {
+            let mut count = 0;
+            while sys!(mmap(
                 null_mut(),
-                SIZE,
-                libc::PROT_READ | libc::PROT_WRITE,
+                4096,
+                if count % 2 == 0 { libc::PROT_READ } else { libc::PROT_NONE },
                 libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
                 -1,
                 0
-            ))
-            .cast::<u8>();
-            if memory as isize == -1 {
-                return 12;
+            )) != libc::MAP_FAILED
+            {
+                count += 1;
             }
-            for page in 0..SIZE / 4096 {
-                // SAFETY: the mapping is new and writable.
-                unsafe { memory.wrapping_add(page * 4096).write_volatile(1) };
+            answers!(count > 60_000, count < 65_530, last_errno())
+        })
+    ),
+    case!(
+        "signals",
+        set_off(|| {
+            // SAFETY: a signal set is plain integers.
+            unsafe {
+                let mut set: libc::sigset_t = std::mem::zeroed();
+                libc::sigaddset(&mut set, 40);
+                libc::sigprocmask(libc::SIG_BLOCK, &set, null_mut());
             }
+            while sys!(sigqueue(sys!(getpid()), 40, libc::sigval { sival_ptr: null_mut() })) == 0 {}
+            last_errno()
+        })
+    ),
+    case!(
+        "removed_folders_held_by_the_innermost",
+        set_off(|| {
+            let inside = || sys!(mkdir(c"d".as_ptr(), 0o755)) == 0 && sys!(chdir(c"d".as_ptr())) == 0;
+            let deep = (0..8000).take_while(|_| inside()).count();
+            let innermost = open(c".", libc::O_RDONLY);
+            let out = || sys!(chdir(c"..".as_ptr())) == 0 && sys!(rmdir(c"d".as_ptr())) == 0;
+            answers!(deep, (0..deep).take_while(|_| out()).count(), close(innermost))
+        })
+    ),
+    case!(
+        "files_with_nothing_in_them",
+        set_off(|| {
+            let name = |number: usize| CString::new(format!("f{number}")).unwrap_or_default();
+            let made = (0..).take_while(|&number| close(open(&name(number), libc::O_CREAT)) == 0).count();
+            let answer = ok(open(c"one more", libc::O_CREAT));
+            answers!(answer, (0..made).filter(|&number| sys!(unlink(name(number).as_ptr())) == 0).count() == made)
+        })
+    ),
+    case!(
+        "names_of_one_file",
+        set_off(|| {
+            let name = |number: usize| CString::new(format!("f{number}")).unwrap_or_default();
+            make_file(&name(0), b"", 0o644);
+            let linked = |&number: &usize| sys!(link(name(0).as_ptr(), name(number).as_ptr())) == 0;
+            let made = (1..).take_while(linked).count();
+            let answer = last_errno();
+            answers!(answer, (0..=made).filter(|&number| sys!(unlink(name(number).as_ptr())) == 0).count() == made + 1)
+        })
+    ),
+    case!(
+        "mounts",
+        set_off(|| {
+            sys!(mkdir(c"m".as_ptr(), 0o755));
+            let (kind, on) = (c"tmpfs".as_ptr(), c"m".as_ptr());
+            let made = (0..).take_while(|_| sys!(mount(kind, on, kind, 0, null_mut())) == 0).count();
+            let answer = last_errno();
+            answers!(answer, (0..made).filter(|_| sys!(umount2(on, 0)) == 0).count() == made)
+        })
+    ),
+    case!("proc_mounted_again", {
+        sys!(mkdir(c"p".as_ptr(), 0o755));
+        let count = || std::fs::read_dir("p").map_or(0, |entries| entries.count());
+        let mut counts = Vec::new();
+        sys!(umount2(c"/proc".as_ptr(), 0));
+        for _ in 0..2 {
+            sys!(mount(c"proc".as_ptr(), c"p".as_ptr(), c"proc".as_ptr(), 0, null_mut()));
+            counts.push(count());
+            sys!(umount2(c"p".as_ptr(), 0));
         }
-    });
-    println!("memory-bomb: {}", ending(child));
-}
+        sys!(mount(c"proc".as_ptr(), c"/proc".as_ptr(), c"proc".as_ptr(), 0, null_mut()));
+        answers!(counts[0] > 10, counts[0] == counts[1])
+    }),
+    case!(
+        "links_to_links",
+        set_off(|| {
+            let name = |number: usize| CString::new(format!("l{number}")).unwrap_or_default();
+            make_file(c"l0", b"", 0o644);
+            for number in 1..2000 {
+                sys!(symlink(name(number - 1).as_ptr(), name(number).as_ptr()));
+            }
+            answers!(ok(open(&name(40), 0)), ok(open(&name(41), 0)), ok(open(&name(1999), 0)))
+        })
+    ),
+    case!(
+        "a_path_without_an_end",
+        set_off(|| {
+            let path = |count: usize| CString::new("./".repeat(count)).unwrap_or_default();
+            answers!(ok(open(&path(2047), 0)), ok(open(&path(2048), 0)), ok(open(&path(500_000), 0)))
+        })
+    ),
+];

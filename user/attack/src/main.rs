@@ -3,7 +3,6 @@
 //!
 //! - `attack FAMILY…`, `attack all`: cases, a line each. They end with the same text on Linux as on Keel.
 //! - `attack fuzz SEED CALLS PROCESSES`: random system calls with hostile arguments.
-//! - `attack fork-bomb`, `attack memory-bomb`: without any limit. Not for a machine that is needed.
 //! - `attack --exact …`: each case twice, and the second time no free memory may be lost. On Linux, where other
 //!   processes run, that says nothing.
 //!
@@ -28,6 +27,7 @@ const FAMILIES: &[Family] = &[
     ("exhaustion", exhaustion::CASES),
     ("races", races::CASES),
     ("hangs", hangs::CASES),
+    ("bombs", bombs::CASES),
 ];
 
 fn main() {
@@ -43,8 +43,6 @@ fn main() {
             (Ok(seed), Ok(calls), Ok(processes)) => std::process::exit(fuzz::run(seed, calls, processes)),
             _ => println!("usage: attack fuzz SEED CALLS PROCESSES"),
         },
-        ["fork-bomb"] => bombs::fork_bomb(),
-        ["memory-bomb"] => bombs::memory_bomb(),
         ["--exact", family] => std::process::exit(exactly(family)),
         _ => conformance::harness::main("attack", FAMILIES),
     }
