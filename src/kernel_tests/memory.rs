@@ -286,6 +286,25 @@ kernel_test! {
         assert_eq!(heap::counts(), before);
     }
 
+    fn a_large_block_is_refused_where_programs_have_taken_all_memory() {
+        // Listed frame by frame: the list itself must not need memory that there isn't any more.
+        let mut taken = None;
+        while let Ok(page) = frames::PageRef::new() {
+            // SAFETY: a whole page of our own; its first word holds the one that was taken before.
+            unsafe { page.pointer().cast::<Option<PhysFrame>>().write(taken) };
+            taken = Some(page.into_frame());
+        }
+        let mut block: Vec<u8> = Vec::new();
+        // Less than what is left for the kernel, so that growing for it is tried.
+        let refused = block.try_reserve_exact(1 << 20).is_err();
+        while let Some(frame) = taken {
+            let page = frames::PageRef::from_frame(frame);
+            // SAFETY: as above.
+            taken = unsafe { page.pointer().cast::<Option<PhysFrame>>().read() };
+        }
+        assert!(refused);
+    }
+
     fn a_device_is_mapped_where_it_is_asked_for() {
         let page = frames::PageRef::new_zeroed().expect("memory");
         page.write(0x123, b"device");
