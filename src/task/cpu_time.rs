@@ -3,9 +3,10 @@
 //! Run time is exact, in ns: a thread is charged when it leaves the CPU, at each tick, and when somebody asks. How it splits
 //! into user and kernel time is estimated, by what the ticks found.
 
+use super::load::Averages;
 use super::thread::Thread;
 use crate::interrupts::clock;
-use crate::lock::InterruptsOff;
+use crate::lock::{InterruptsOff, IrqLock, Rank};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Ticks that found a CPU in user mode, in the kernel, and idle.
@@ -14,6 +15,37 @@ static TICKS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
 /// For /proc/stat: ticks spent in user mode, in the kernel, and idle.
 pub fn ticks_spent() -> [u64; 3] {
     TICKS.each_ref().map(|ticks| ticks.load(Relaxed))
+}
+
+/// Every five seconds.
+const TICKS_PER_LOAD: u64 = 500;
+
+static LOAD: IrqLock<Averages> = IrqLock::new(Rank::Device, Averages::new());
+
+/// From one thread to another, since boot.
+static SWITCHES: AtomicU64 = AtomicU64::new(0);
+
+/// For /proc/loadavg: whole part and hundredths of how many threads wanted to run, over the last 1, 5 and 15 minutes.
+pub fn load_averages() -> [(u64, u64); 3] {
+    LOAD.lock().hundredths()
+}
+
+/// By each tick, before it is counted; `ready` tells how many threads want to run.
+pub(super) fn note_load(ready: impl FnOnce() -> usize) {
+    if ticks_spent().into_iter().sum::<u64>().is_multiple_of(TICKS_PER_LOAD) {
+        let ready = ready();
+        LOAD.lock().note(ready);
+    }
+}
+
+/// For /proc/stat.
+pub fn switches() -> u64 {
+    SWITCHES.load(Relaxed)
+}
+
+#[inline]
+pub(super) fn count_switch() {
+    SWITCHES.fetch_add(1, Relaxed);
 }
 
 pub(super) fn count_idle_tick() {

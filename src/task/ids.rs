@@ -40,6 +40,11 @@ impl<T> IdTable<T> {
         self.used == 0
     }
 
+    /// The number that was given out last.
+    pub fn newest(&self) -> u32 {
+        self.last
+    }
+
     #[inline]
     pub fn get(&self, id: u32) -> Option<&T> {
         let chunk = self.chunks.get(id as usize / CHUNK)?.as_ref()?;
@@ -194,7 +199,7 @@ mod tests {
         assert_eq!(table.reserve(), Ok(2));
         table.set(1, 'a');
         assert_eq!(table.release(1), Some('a'));
-        assert_eq!(table.reserve(), Ok(3));
+        assert_eq!((table.newest(), table.reserve()), (2, Ok(3)));
         assert_eq!(table.len(), 2);
     }
 

@@ -11,6 +11,7 @@ pub mod deadlines;
 pub mod family;
 pub mod ids;
 pub mod limits;
+pub mod load;
 pub mod ready_queue;
 pub mod signal;
 

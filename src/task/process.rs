@@ -6,7 +6,7 @@ use super::family::{Family, Status};
 use super::ids::IdTable;
 use super::limits::{Limits, Resource};
 use super::signal::ProcessSignals;
-use super::thread::Thread;
+use super::thread::{NAME_BYTES, Thread};
 use super::wait_queue::WaitQueue;
 use crate::drivers::terminal::Controlling;
 use crate::errno::Errno;
@@ -54,6 +54,8 @@ pub struct Process {
     /// Set-ID bits count for nothing any more, for it and all it starts (PR_SET_NO_NEW_PRIVS).
     pub no_new_privileges: AtomicBool,
     pub controlling: Controlling,
+    /// What its last thread was called: a zombie has none left to ask.
+    name_at_end: Lock<[u8; NAME_BYTES]>,
     pub start_time_ns: u64,
     /// personality(2): ADDR_NO_RANDOMIZE and the like.
     pub personality: AtomicU64,
@@ -120,6 +122,7 @@ impl Process {
             is_dumpable: AtomicBool::new(true),
             no_new_privileges: AtomicBool::new(false),
             controlling: Controlling::default(),
+            name_at_end: Lock::new(Rank::Thread, [0; NAME_BYTES]),
             start_time_ns: crate::interrupts::clock::now_ns(),
             personality: AtomicU64::new(0),
         };
@@ -205,6 +208,11 @@ impl Process {
         threads.iter().find(|thread| thread.tid() == self.pid).or_else(|| threads.first()).cloned()
     }
 
+    /// Its main thread's name, or what that was when the process ended.
+    pub fn name(&self) -> [u8; NAME_BYTES] {
+        self.main_thread().map_or_else(|| *self.name_at_end.lock(), |thread| thread.name())
+    }
+
     pub fn thread_count(&self) -> usize {
         self.threads.lock().len()
     }
@@ -249,6 +257,9 @@ impl Process {
             }
             let left = threads.len();
             drop(threads);
+            if left == 0 {
+                *self.name_at_end.lock() = removed.name();
+            }
             drop(removed);
             return left;
         }

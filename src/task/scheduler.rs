@@ -99,6 +99,7 @@ pub fn schedule() {
     let next = Arc::into_raw(queue.ready.pop().unwrap_or_else(|| idle.clone()));
     drop(queue);
     if !core::ptr::eq(next, previous) {
+        cpu_time::count_switch();
         // SAFETY: interrupts are off, no lock is held, and `previous` is kept alive by where `put_away` put it.
         unsafe {
             (*next).schedule.charged_until_ns.store(clock::now_ns(), Relaxed);
@@ -192,6 +193,7 @@ pub fn state_letter(thread: &Thread) -> char {
 /// A tick of the timer on this CPU: `interrupts off`, in its handler.
 pub fn tick(from_user: bool) {
     super::timers::expire();
+    cpu_time::note_load(ready_count);
     let current = super::current();
     if is_idle(&current) {
         return cpu_time::count_idle_tick();

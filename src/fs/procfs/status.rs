@@ -58,8 +58,7 @@ pub(super) fn name(subject: &Subject, text: &mut Text) -> Result<(), Errno> {
 }
 
 fn push_name(subject: &Subject, text: &mut Text) -> Result<(), Errno> {
-    let Some(thread) = subject.main_thread() else { return text.push(b"exited") };
-    let name = thread.name();
+    let name = subject.thread.as_ref().map_or_else(|| subject.process.name(), |thread| thread.name());
     let length = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
     text.push(name.get(..length).unwrap_or_default())
 }

@@ -93,14 +93,17 @@ fn uptime(text: &mut Text) -> Result<(), Errno> {
     text.print(format_args!("{seconds}.{part:02} {idle_seconds}.{idle_part:02}\n"))
 }
 
-/// Keel keeps no averages; how many run, how many there are, and the newest id are true.
+/// The averages, how many threads run of how many, and the newest id.
 fn load_average(text: &mut Text) -> Result<(), Errno> {
+    for (whole, hundredths) in cpu_time::load_averages() {
+        text.print(format_args!("{whole}.{hundredths:02} "))?;
+    }
     let running = scheduler::ready_count();
     let (threads, newest) = {
         let tasks = tasks();
-        (tasks.threads.len(), tasks.threads.iter().map(|(id, _)| id).max().unwrap_or(0))
+        (tasks.threads.len(), tasks.threads.newest())
     };
-    text.print(format_args!("0.00 0.00 0.00 {running}/{threads} {newest}\n"))
+    text.print(format_args!("{running}/{threads} {newest}\n"))
 }
 
 fn memory_info(text: &mut Text) -> Result<(), Errno> {
@@ -137,12 +140,12 @@ fn stat(text: &mut Text) -> Result<(), Errno> {
     let [user, system, idle] = cpu_time::ticks_spent();
     let boot_seconds = clock::wall_clock_ns().saturating_sub(clock::now_ns()) / NS_PER_SECOND;
     let running = scheduler::ready_count();
-    let newest = tasks().threads.iter().map(|(id, _)| id).max().unwrap_or(0);
+    let (switches, newest) = (cpu_time::switches(), tasks().threads.newest());
     for name in ["cpu ", "cpu0"] {
         text.print(format_args!("{name} {user} 0 {system} {idle} 0 0 0 0 0 0\n"))?;
     }
     text.print(format_args!(
-        "intr {}\nctxt 0\nbtime {boot_seconds}\nprocesses {newest}\nprocs_running {running}\nprocs_blocked 0\n",
+        "intr {}\nctxt {switches}\nbtime {boot_seconds}\nprocesses {newest}\nprocs_running {running}\nprocs_blocked 0\n",
         user + system + idle
     ))
 }

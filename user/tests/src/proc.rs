@@ -89,6 +89,8 @@ pub const CASES: &[Case] = &[
             stat.rsplit_once(')')
                 .and_then(|(_, rest)| rest.split_whitespace().next().map(str::to_owned))
                 .unwrap_or(stat.clone()),
+            text(&format!("/proc/{child}/comm")),
+            stat.contains("(conformance)"),
             text(&format!("/proc/{child}/cmdline")).is_empty(),
             link(&format!("/proc/{child}/exe"))
         )
@@ -229,6 +231,16 @@ pub const CASES: &[Case] = &[
                 .map(|name| yes(stat.lines().any(|line| line.starts_with(name))))
                 .join(" ")
         )
+    }),
+    case!("system_stat_counts_switches", {
+        let switches = || {
+            let stat = text("/proc/stat");
+            let line = stat.lines().find_map(|line| line.strip_prefix("ctxt "));
+            line.and_then(|number| number.parse::<u64>().ok()).unwrap_or(0)
+        };
+        let before = switches();
+        in_child(|| 0);
+        answers!(before > 0, switches() > before)
     }),
     case!(
         "uptime_and_loadavg",
