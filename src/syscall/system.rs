@@ -10,7 +10,7 @@ use crate::memory::user_access::{self, UserAddress};
 use crate::random;
 use crate::task::process::{self, Process};
 use crate::task::yield_point::yield_point;
-use crate::task::{Thread, scheduler};
+use crate::task::{Thread, init, scheduler};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -380,7 +380,8 @@ const REBOOT_MAGIC_2: [u32; 4] = [672_274_793, 85_072_278, 369_367_448, 537_993_
 const REBOOT_RESTART: u32 = 0x0123_4567;
 const REBOOT_HALT: u32 = 0xcdef_0123;
 const REBOOT_POWER_OFF: u32 = 0x4321_fedc;
-const REBOOT_CTRL_ALT_DEL: [u32; 2] = [0, 0x89ab_cdef];
+const REBOOT_CTRL_ALT_DEL_OFF: u32 = 0;
+const REBOOT_CTRL_ALT_DEL_ON: u32 = 0x89ab_cdef;
 
 pub fn reboot(thread: &Thread, magic: u32, magic_2: u32, command: u32) -> Result<(), Errno> {
     if !thread.process.credentials().is_privileged() {
@@ -392,7 +393,10 @@ pub fn reboot(thread: &Thread, magic: u32, magic_2: u32, command: u32) -> Result
     match command {
         REBOOT_RESTART => power::reboot(),
         REBOOT_HALT | REBOOT_POWER_OFF => power::power_off(),
-        _ if REBOOT_CTRL_ALT_DEL.contains(&command) => Ok(()),
+        REBOOT_CTRL_ALT_DEL_OFF | REBOOT_CTRL_ALT_DEL_ON => {
+            init::set_restarts_at_once(command == REBOOT_CTRL_ALT_DEL_ON);
+            Ok(())
+        }
         _ => Err(Errno::EINVAL),
     }
 }

@@ -3,8 +3,8 @@
 use super::credentials::Credentials;
 use super::family::Status;
 use super::limits::Limits;
-use super::process::{INIT_PID, Parts, Process, tasks};
-use super::signal::ProcessSignals;
+use super::process::{INIT_PID, Parts, Process, find_process, tasks};
+use super::signal::{Info, ProcessSignals, Signal, send_to_process};
 use super::switch::{self, Start};
 use super::thread::Thread;
 use super::{alarm, current, limits, scheduler};
@@ -27,6 +27,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use spin::Once;
 
 /// What every program starts with that init starts.
@@ -34,6 +35,9 @@ const ENVIRONMENT: [&[u8]; 3] = [b"HOME=/", b"TERM=linux", b"PATH=/usr/local/sbi
 
 /// What was wrong with the initrd, if anything: the fallback says it.
 static INITRD_FAULT: Once<String> = Once::new();
+
+/// What Ctrl-Alt-Del does: restart at once, or have init do it in order, for which init has asked by reboot(2).
+static RESTARTS_AT_ONCE: AtomicBool = AtomicBool::new(true);
 
 /// Makes the root file system out of the initrd, and a process in it that becomes init when it first runs.
 pub fn start(boot: &BootInformation) -> Result<(), Errno> {
@@ -77,6 +81,22 @@ pub fn ended(status: Status) -> ! {
     };
     power::report_to_emulator(code);
     power::power_off()
+}
+
+/// reboot(2) with LINUX_REBOOT_CMD_CAD_ON and CAD_OFF.
+pub fn set_restarts_at_once(at_once: bool) {
+    RESTARTS_AT_ONCE.store(at_once, Relaxed);
+}
+
+/// Somebody has pressed Ctrl-Alt-Del.
+pub fn restart_asked() {
+    if RESTARTS_AT_ONCE.load(Relaxed) {
+        power::reboot();
+    }
+    if let Some(init) = find_process(INIT_PID) {
+        // A standard signal is never refused.
+        let _ = send_to_process(&init, Info::from_kernel(Signal::INT));
+    }
 }
 
 /// The first module's bytes. They stay where they are: files are read out of them when they are first touched.

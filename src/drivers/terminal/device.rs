@@ -6,8 +6,7 @@
 use super::job_control::{self, Access, Controlled};
 use super::line_discipline::{LineDiscipline, Progress, Read, Sink, TerminalSignal};
 use super::termios::WindowSize;
-use crate::cpu::per_cpu;
-use crate::drivers::{console, serial};
+use crate::drivers::{console, keyboard, serial};
 use crate::errno::Errno;
 use crate::fs::device::{self, Device, DeviceNumber, Opened, Request};
 use crate::fs::open_flags::OpenFlags;
@@ -17,10 +16,11 @@ use crate::interrupts::clock;
 use crate::lock::{Guard, Lock, Rank};
 use crate::task::signal::{self, Signal};
 use crate::task::wait_queue::Limits;
-use crate::task::{current, kernel_thread, scheduler};
+use crate::task::yield_point::yield_point;
+use crate::task::{current, init, kernel_thread};
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 const TERMINAL_MAJOR: u32 = 4;
 const AUXILIARY_MAJOR: u32 = 5;
@@ -71,6 +71,8 @@ pub(super) static TTYS: [&Tty; 2] = [&SCREEN_TTY, &SERIAL_TTY];
 
 /// Where the input thread waits.
 static TYPED: WaitQueue = WaitQueue::new();
+/// Ctrl-Alt-Del was pressed.
+static RESTART_ASKED: AtomicBool = AtomicBool::new(false);
 
 /// Makes the terminals' files work, but for what is typed.
 pub fn initialise() -> Result<(), Errno> {
@@ -88,15 +90,22 @@ pub fn initialise() -> Result<(), Errno> {
 pub fn serve_typing() -> Result<(), Errno> {
     kernel_thread::spawn("terminals", process_typing, 0)?;
     console::set_input_hook(|_| TYPED.wake_all());
+    keyboard::set_restart_hook(|| {
+        RESTART_ASKED.store(true, Relaxed);
+        TYPED.wake_all();
+    });
     Ok(())
 }
 
 extern "C" fn process_typing(_: usize) {
     loop {
-        let typed = || TTYS.iter().any(|tty| tty.can_take_input()).then_some(());
+        let typed = || (RESTART_ASKED.load(Relaxed) || TTYS.iter().any(|tty| tty.can_take_input())).then_some(());
         // A wait without limits ends by its event only.
         let _ = TYPED.wait_until(Limits::NONE, typed);
         TTYS.iter().for_each(|tty| tty.take_input());
+        if RESTART_ASKED.swap(false, Relaxed) {
+            init::restart_asked();
+        }
     }
 }
 
@@ -282,17 +291,6 @@ fn find(number: DeviceNumber) -> Result<&'static Tty, Errno> {
     }
 }
 
-/// Between two pieces of a long write: a signal cuts it short, and others get the CPU.
-fn pause() -> Result<(), Errno> {
-    if signal::wakes(&current()) {
-        return Err(Errno::ERESTARTSYS);
-    }
-    if per_cpu::need_reschedule() {
-        scheduler::schedule();
-    }
-    Ok(())
-}
-
 impl Device for Terminals {
     fn open(&self, number: DeviceNumber, flags: OpenFlags) -> Result<Opened, Errno> {
         let tty = find(number)?;
@@ -350,7 +348,8 @@ impl Device for Terminals {
                 Err(_) if done > 0 => break,
                 Err(error) => return Err(error),
             }
-            if source.remaining() > 0 && pause().is_err() {
+            // Others may run between the pieces of a long write, and a signal cuts it short.
+            if source.remaining() > 0 && (yield_point() || signal::wakes(&current())) {
                 break;
             }
         }

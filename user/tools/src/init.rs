@@ -14,6 +14,7 @@ use crate::{Outcome, checked, reason};
 use std::ffi::{CString, NulError};
 use std::fs;
 use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,7 @@ pub fn main(arguments: &[String]) -> Outcome {
     let first = std::process::id() == 1;
     if first {
         block_signals();
+        take_ctrl_alt_del();
         mount_all();
         if let Err(error) = set_host_name("keel") {
             eprintln!("init: host name: {error}");
@@ -80,7 +82,6 @@ fn mount_all() {
 }
 
 fn is_executable(path: &str) -> bool {
-    use std::os::unix::fs::PermissionsExt;
     fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
@@ -103,21 +104,30 @@ fn block_signals() {
     }
 }
 
+/// Ctrl-Alt-Del sends init SIGINT from now on, instead of restarting the machine at once.
+fn take_ctrl_alt_del() {
+    // SAFETY: takes no pointer.
+    if let Err(error) = checked(unsafe { libc::reboot(libc::RB_DISABLE_CAD) }) {
+        eprintln!("init: Ctrl-Alt-Del: {}", reason(&error));
+    }
+}
+
 /// A program to start, with the environment that a session begins with. Not std's: that one asks for a socket pair to
 /// start a program, and a kernel without sockets shall have an init.
 struct Command {
     program: String,
+    folder: &'static str,
     arguments: Vec<String>,
     environment: Vec<String>,
 }
 
 impl Command {
     fn new(program: &str) -> Command {
-        let home = if Path::new("/root").is_dir() { "/root" } else { "/" };
         Command {
             program: program.into(),
+            folder: "/",
             arguments: vec![program.into()],
-            environment: vec![format!("PATH={PATH}"), format!("HOME={home}")],
+            environment: vec![format!("PATH={PATH}"), format!("HOME={}", home())],
         }
     }
 
@@ -135,6 +145,8 @@ impl Command {
             return Ok(child);
         }
         begin_session();
+        // Where the folder can't be entered, / will do.
+        let _ = std::env::set_current_dir(self.folder);
         let taken = match console {
             Some(path) => take_terminal(path),
             None => {
@@ -150,6 +162,10 @@ impl Command {
         eprintln!("init: {}: {}", self.program, reason(&error));
         std::process::exit(127)
     }
+}
+
+fn home() -> &'static str {
+    if Path::new("/root").is_dir() { "/root" } else { "/" }
 }
 
 fn begin_session() {
@@ -222,7 +238,10 @@ fn run_to_end(command: &Command) -> i32 {
 
 /// The terminals that are there: the screen and the serial line, or else what init itself was given.
 fn consoles() -> Vec<Console> {
-    let usable = |path: &&str| fs::OpenOptions::new().read(true).write(true).open(path).is_ok();
+    // They shall not become init's own: a shell could take them no more.
+    let mut options = fs::OpenOptions::new();
+    options.read(true).write(true).custom_flags(libc::O_NOCTTY);
+    let usable = |path: &&str| options.open(path).is_ok();
     let mut consoles: Vec<Console> = [("/dev/tty1", "linux"), ("/dev/ttyS0", "vt102")]
         .into_iter()
         .filter(|(path, _)| usable(path))
@@ -240,6 +259,7 @@ fn start_shell(console: &mut Console) {
     let mut command = Command::new(shell);
     // The dash says that it is a login shell.
     command.arguments = vec![format!("-{name}")];
+    command.folder = home();
     command.environment.push(format!("TERM={}", console.terminal));
     match command.start(console.path) {
         Ok(child) => console.shell = Some((child, Instant::now())),
