@@ -18,3 +18,5 @@ pub mod qmp;
 pub mod rfb;
 pub mod runner;
 pub mod screen;
+pub mod session;
+pub mod sessions;

@@ -20,6 +20,8 @@ const POLL_TIME: Duration = Duration::from_millis(250);
 /// How long the guest's clock may stand still before its CPUs are looked at.
 const STANDSTILL_TIME: Duration = Duration::from_secs(5);
 const START_TIME: Duration = Duration::from_secs(60);
+/// How long a key is held down, in the guest's time: short, and longer than the keyboard needs for its bytes.
+const KEY_TIME_MS: u32 = 10;
 const TEXT_MEMORY: usize = 0xb8000;
 const TEXT_COLUMNS: usize = 80;
 const TEXT_ROWS: usize = 25;
@@ -346,7 +348,7 @@ impl Guest {
     pub fn press(&mut self, keys: &[&str]) -> Result<(), Failure> {
         for combination in keys {
             let keys: Vec<_> = combination.split('-').map(|key| json!({ "type": "qcode", "data": key })).collect();
-            self.qmp.execute("send-key", json!({ "keys": keys }))?;
+            self.qmp.execute("send-key", json!({ "keys": keys, "hold-time": KEY_TIME_MS }))?;
         }
         Ok(())
     }
