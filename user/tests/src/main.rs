@@ -11,6 +11,7 @@
 // `sys!` is the cases' word for a system call: its safety is argued once, where it is made.
 #![allow(clippy::macro_metavars_in_unsafe)]
 
+mod attributes;
 mod clock;
 mod copying;
 mod exec;
@@ -38,6 +39,7 @@ mod typing;
 use conformance::harness::Family;
 
 const FAMILIES: &[Family] = &[
+    ("attributes", attributes::CASES),
     ("clock", clock::CASES),
     ("copying", copying::CASES),
     ("exec", exec::CASES),
