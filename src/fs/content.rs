@@ -113,6 +113,17 @@ impl Content {
         self.insert(inode, index, page)
     }
 
+    /// Calls `visit` with the pages that are there and not past the file's end.
+    pub fn for_each_resident(&self, inode: &Inode, pages: Range<u64>, visit: &mut dyn FnMut(u64, &PageRef)) {
+        let state = self.state.lock();
+        let end = pages.end.min(inode.size().div_ceil(PAGE_SIZE as u64));
+        for index in pages.start..end {
+            if let Some(page) = state.pages.get(index) {
+                visit(index, page);
+            }
+        }
+    }
+
     /// The page at `index`, out of the archive if it must; None for a hole.
     #[inline(always)]
     fn look(&self, inode: &Inode, index: u64) -> Result<Option<PageRef>, Errno> {

@@ -67,6 +67,12 @@ impl PageSource for File {
         page(self.inode(), index)
     }
 
+    fn for_each_resident(&self, pages: Range<u64>, visit: &mut dyn FnMut(u64, &PageRef)) {
+        if let Body::Regular(content) = &self.inode().body {
+            content.for_each_resident(self.inode(), pages, visit);
+        }
+    }
+
     fn identity(&self) -> usize {
         core::ptr::from_ref(self.inode()).addr()
     }

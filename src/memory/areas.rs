@@ -56,6 +56,10 @@ pub trait PageSource: Send + Sync {
     /// hole. Past the end: EFAULT, which becomes SIGBUS. ENOMEM where there is no memory.
     fn page(&self, index: u64, for_write: bool) -> Result<PageRef, Errno>;
 
+    /// Calls `visit` with those of the pages that are in memory already, and their indices: they may be read, not written. An
+    /// object that leaves them all out is asked for each when it is touched.
+    fn for_each_resident(&self, _pages: Range<u64>, _visit: &mut dyn FnMut(u64, &PageRef)) {}
+
     /// What the same object has in every process, however it was opened: for futexes in shared memory.
     fn identity(&self) -> usize {
         core::ptr::from_ref(self).addr()

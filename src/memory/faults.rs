@@ -25,6 +25,9 @@ use x86_64::structures::paging::PageTableFlags as Flags;
 const PRESENT_BIT: u64 = 1 << 0;
 const RESERVED_BIT: u64 = 1 << 3;
 
+/// What is mapped around a page of an object: 16 pages, as on Linux. All of them are in one level-1 table.
+const NEIGHBOURHOOD: u64 = 16 * PAGE;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     Read,
@@ -210,8 +213,34 @@ impl AddressSpace {
             tlb::flush(self.table.root(), Stale::Page(page));
         } else {
             self.resident_pages += 1;
+            if outcome == FaultOutcome::ObjectPage && !is_write {
+                self.map_neighbours(index, page);
+            }
         }
         Ok(outcome)
+    }
+
+    /// Maps those pages around one that was just mapped for reading which the object has in memory: whoever reads a page of a
+    /// file mostly reads the next one too, and a fault costs as much as ten entries.
+    fn map_neighbours(&mut self, index: usize, page: u64) {
+        let Some(area) = self.areas.get(index) else { return };
+        let start = (page & !(NEIGHBOURHOOD - 1)).max(area.start);
+        let end = (page | (NEIGHBOURHOOD - 1)).min(area.end - 1) + 1;
+        let Some((object, first)) = area.page_in_object(start) else { return };
+        let flags = page_flags(area.mapping.protection, false);
+        let frame_table = frames::table();
+        let mut count = 0;
+        self.table.for_each_piece(start..end, |_, slots| {
+            object.for_each_resident(first..first.saturating_add(slots.len() as u64), &mut |index, neighbour| {
+                let slot = slots.get(index.wrapping_sub(first) as usize);
+                if let Some(slot) = slot.filter(|slot| slot.get().is_empty()) {
+                    frame_table.share(neighbour.frame());
+                    slot.set(Entry::new(neighbour.frame(), flags));
+                    count += 1;
+                }
+            });
+        });
+        self.resident_pages += count;
     }
 
     /// A touch below a stack: it grows, unless that breaks its limit or comes too close to what lies below.

@@ -320,6 +320,24 @@ pub const CASES: &[Case] = &[
         sys!(truncate(c"file".as_ptr(), 10));
         answers!(reading(page(1, memory)), peek(memory.wrapping_add(9)) as char, peek(memory.wrapping_add(10)))
     }),
+    case!("after_one_page_was_read_its_neighbours_are_as_they_were", {
+        // 20 pages, of which the last five are past the end of what is read.
+        make_file(c"file", &[b'a'; 15 * PAGE], 0o644);
+        let file = open(c"file", libc::O_RDWR);
+        sys!(fallocate(file, libc::FALLOC_FL_KEEP_SIZE, 0, (20 * PAGE) as i64));
+        let own = sys!(mmap(null_mut(), 20 * PAGE, RW, libc::MAP_PRIVATE, file, 0)).cast::<u8>();
+        let shared = sys!(mmap(null_mut(), 20 * PAGE, RW, libc::MAP_SHARED, file, 0)).cast::<u8>();
+        let first = (peek(page(7, own)) as char, peek(page(7, shared)) as char);
+        let past_the_end = (reading(page(15, own)), reading(page(19, shared)));
+        poke(page(8, own));
+        poke(page(9, shared));
+        let written = (peek(page(8, shared)), peek(page(9, own)));
+        sys!(mprotect(page(10, own).cast(), PAGE, libc::PROT_NONE));
+        let refused = (reading(page(10, own)), reading(page(11, own)));
+        sys!(ftruncate(file, 12 * PAGE as i64));
+        let cut = (reading(page(11, own)), reading(page(12, own)), reading(page(14, shared)));
+        format!("{first:?} {past_the_end:?} {written:?} {refused:?} {cut:?}")
+    }),
     case!("a_file_that_grows", {
         make_file(c"file", b"x", 0o644);
         let file = open(c"file", libc::O_RDWR);
