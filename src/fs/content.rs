@@ -5,7 +5,7 @@
 
 use super::inode::Inode;
 use super::pages::Pages;
-use super::transfer::{Sink, Source, put_page, take_page};
+use super::transfer::{Sink, Source, put_page, put_pages, take_page};
 use super::turn::{Held, Turn};
 use super::waiting::yield_point;
 use crate::PAGE_SIZE;
@@ -14,6 +14,7 @@ use crate::fault_injection::{Point, should_fail};
 use crate::lock::{Lock, Rank};
 use crate::memory::frames::PageRef;
 use alloc::vec::Vec;
+use arrayvec::ArrayVec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -33,6 +34,9 @@ struct State {
     /// What the file holds where it has no page. Only shortened, when the file is.
     archive: &'static [u8],
 }
+
+/// How many pages of a read are looked up, and referred to, at a time.
+const RUN_PAGES: usize = 16;
 
 static ZEROS: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
 
@@ -75,14 +79,13 @@ impl Content {
     /// Reads from `position` on, at most to the file's end.
     pub fn read(&self, inode: &Inode, position: u64, sink: &mut dyn Sink) -> Result<usize, Errno> {
         let wanted = inode.size().saturating_sub(position).min(sink.remaining() as u64) as usize;
-        let (mut index, mut offset) = (position / PAGE_SIZE as u64, position as usize % PAGE_SIZE);
         let mut done = 0;
         while done < wanted {
-            let count = (wanted - done).min(PAGE_SIZE - offset);
-            let put = match self.look(inode, index) {
-                Ok(Some(page)) => put_page(sink, &page, offset..offset + count),
-                Ok(None) => sink.put(ZEROS.get(..count).unwrap_or_default()),
-                Err(error) => Err(error),
+            let at = position.saturating_add(done as u64);
+            let (index, offset, left) = (at / PAGE_SIZE as u64, at as usize % PAGE_SIZE, wanted - done);
+            let (count, put) = match left <= PAGE_SIZE - offset {
+                true => (left, self.read_page(inode, index, offset, left, sink)),
+                false => self.read_pages(inode, index, offset, left, sink),
             };
             match put {
                 Ok(put) => {
@@ -94,13 +97,52 @@ impl Content {
                 Err(error) if done == 0 => return Err(error),
                 Err(_) => break,
             }
-            index += 1;
-            offset = 0;
             if done < wanted && yield_point() {
                 break;
             }
         }
         Ok(done)
+    }
+
+    #[inline(always)]
+    fn read_page(
+        &self,
+        inode: &Inode,
+        index: u64,
+        offset: usize,
+        count: usize,
+        sink: &mut dyn Sink,
+    ) -> Result<usize, Errno> {
+        match self.look(inode, index)? {
+            Some(page) => put_page(sink, &page, offset..offset + count),
+            None => sink.put(ZEROS.get(..count).unwrap_or_default()),
+        }
+    }
+
+    /// Reads what is there one behind the other, but no more than [`RUN_PAGES`]; tells how much that is, and what came of it.
+    #[inline(never)]
+    fn read_pages(
+        &self,
+        inode: &Inode,
+        index: u64,
+        offset: usize,
+        wanted: usize,
+        sink: &mut dyn Sink,
+    ) -> (usize, Result<usize, Errno>) {
+        let run = self.run(index, (offset + wanted).div_ceil(PAGE_SIZE));
+        if run.is_empty() {
+            let count = PAGE_SIZE - offset;
+            return (count, self.read_page(inode, index, offset, count, sink));
+        }
+        let count = wanted.min(run.len() * PAGE_SIZE - offset);
+        (count, put_pages(sink, &run, offset, count))
+    }
+
+    /// References to pages from `index` on that are there, at most so many.
+    #[inline]
+    fn run(&self, index: u64, most: usize) -> ArrayVec<PageRef, RUN_PAGES> {
+        let state = self.state.lock();
+        state.pages.to_node_end(index).map_while(|page| page).take(most.min(RUN_PAGES)).cloned().collect()
     }
 
     /// The page at `index`, made if there was a hole. Sizes don't count here.
@@ -117,10 +159,14 @@ impl Content {
     pub fn for_each_resident(&self, inode: &Inode, pages: Range<u64>, visit: &mut dyn FnMut(u64, &PageRef)) {
         let state = self.state.lock();
         let end = pages.end.min(inode.size().div_ceil(PAGE_SIZE as u64));
-        for index in pages.start..end {
-            if let Some(page) = state.pages.get(index) {
-                visit(index, page);
+        let mut index = pages.start;
+        while index < end {
+            for (at, page) in (index..end).zip(state.pages.to_node_end(index)) {
+                if let Some(page) = page {
+                    visit(at, page);
+                }
             }
+            index = Pages::end_of_node(index);
         }
     }
 

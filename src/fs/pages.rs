@@ -55,6 +55,23 @@ impl Pages {
         }
     }
 
+    /// What is at `index` and at those behind it, to the end of its node: found by one lookup. Nothing, where the node is
+    /// missing.
+    #[inline]
+    pub fn to_node_end(&self, index: u64) -> impl Iterator<Item = Option<&PageRef>> {
+        let root = if self.covers(index) { core::slice::from_ref(&self.root) } else { &[] };
+        let slots = (0..self.height).rev().fold(root, |slots, level| match slots {
+            [Slot::Node(below), ..] => below.get(slot_number(index, level)..).unwrap_or(&[]),
+            _ => &[],
+        });
+        slots.iter().map(|slot| if let Slot::Page(page) = slot { Some(page) } else { None })
+    }
+
+    /// The first index that isn't in the same node.
+    pub fn end_of_node(index: u64) -> u64 {
+        (index | (SLOTS as u64 - 1)).saturating_add(1)
+    }
+
     /// Puts `page` at `index`. If there is one already, it stays, and `page` is dropped. ENOMEM changes nothing.
     pub fn insert(&mut self, index: u64, page: PageRef) -> Result<(), Errno> {
         self.grow_to(index)?;
@@ -197,6 +214,12 @@ mod tests {
             }
             assert_eq!(pages.count(), model.len() as u64);
             assert_eq!(pages.get(index).is_some(), model.contains(&index));
+            let node: Vec<_> = pages.to_node_end(index).map(|page| page.map(PageRef::frame)).collect();
+            assert!(node.len() as u64 <= Pages::end_of_node(index) - index);
+            let indices = index..Pages::end_of_node(index);
+            for (at, found) in indices.zip(node.into_iter().chain(core::iter::repeat(None))) {
+                assert_eq!(pages.get(at).map(PageRef::frame), found);
+            }
         }
     }
 
