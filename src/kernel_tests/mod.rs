@@ -8,6 +8,8 @@
 mod cpu;
 mod crash;
 mod exec;
+mod exec_atomicity;
+mod exec_switches;
 mod memory;
 pub mod probe;
 mod programs;

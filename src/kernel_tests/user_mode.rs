@@ -89,10 +89,6 @@ impl Program {
         Self { thread }
     }
 
-    fn page_table(&self) -> PhysFrame {
-        PhysFrame::containing_address(PhysAddr::new(self.thread.page_table_frame()))
-    }
-
     /// The first word of its data.
     fn word(&self) -> u64 {
         let mut bytes = [0; 8];
@@ -161,6 +157,21 @@ fn entry_addresses() -> Vec<u64> {
     addresses
 }
 
+/// A thread's page table maps all that the CPU touches when it enters the kernel, and keeps it from the program.
+pub fn assert_can_be_interrupted(thread: &Thread) {
+    let root = PhysFrame::containing_address(PhysAddr::new(thread.page_table_frame()));
+    let stack = thread.kernel_stack();
+    let stack_pages = (stack.bottom()..stack.top()).step_by(crate::PAGE_SIZE);
+    for address in stack_pages.chain([stack.top() - 1]).chain(entry_addresses()) {
+        let Some((entry, _)) = kernel_map::translate_in(root, address) else {
+            panic!("{address:#x} isn't mapped in a process's page table");
+        };
+        assert!(address >= 1 << 63, "{address:#x} lies in the lower half");
+        assert!(!entry.contains(Flags::USER_ACCESSIBLE), "{address:#x} is the user's");
+    }
+    assert!(kernel_map::translate_in(root, stack.bottom() - 1).is_none(), "the guard");
+}
+
 /// Ticks at which a user program was found under another page table than its own, and at which it was its own.
 static WRONG_TICKS: AtomicU64 = AtomicU64::new(0);
 static RIGHT_TICKS: AtomicU64 = AtomicU64::new(0);
@@ -183,19 +194,7 @@ kernel_test! {
     fn test_kernel_stack_mapped_in_process_page_table() {
         let programs = [Program::start(&COUNT), Program::start(&COUNT)];
         sleep_ticks(3);
-        for program in &programs {
-            let root = program.page_table();
-            let stack = program.thread.kernel_stack();
-            let stack_pages = (stack.bottom()..stack.top()).step_by(crate::PAGE_SIZE);
-            for address in stack_pages.chain([stack.top() - 1]).chain(entry_addresses()) {
-                let Some((entry, _)) = kernel_map::translate_in(root, address) else {
-                    panic!("{address:#x} isn't mapped in a process's page table");
-                };
-                assert!(address >= 1 << 63, "{address:#x} lies in the lower half");
-                assert!(!entry.contains(Flags::USER_ACCESSIBLE), "{address:#x} is the user's");
-            }
-            assert!(kernel_map::translate_in(root, stack.bottom() - 1).is_none(), "the guard");
-        }
+        programs.iter().for_each(|program| assert_can_be_interrupted(&program.thread));
         programs.into_iter().for_each(Program::stop);
     }
 

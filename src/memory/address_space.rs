@@ -439,7 +439,8 @@ impl AddressSpace {
 /// For the test that a failed execve leaves no trace.
 #[cfg(any(test, feature = "kernel-tests"))]
 impl AddressSpace {
-    /// A number that depends on all areas, limits, and contents of present pages (FNV-1a).
+    /// A number that depends on all areas, limits, and contents (FNV-1a); a page that hasn't been touched yet counts as what a
+    /// touch would show.
     pub fn digest(&self) -> u64 {
         let mut digest = Digest(0xcbf2_9ce4_8422_2325);
         let Limits { address_space, data, stack } = self.limits;
@@ -459,15 +460,17 @@ impl AddressSpace {
             for value in [area.start, area.end, u32::from_le_bytes(rights).into(), object.0 as u64, object.1] {
                 digest.add(value);
             }
-        }
-        self.table.for_each_page(0..USER_END, |address, slot| {
-            digest.add(address);
-            let page: *const u64 = super::direct_map::frame_pointer(slot.get().frame()).cast();
-            for index in 0..PAGE as usize / size_of::<u64>() {
-                // SAFETY: within a frame that this address space holds; programs may write to it, so it is read as volatile.
-                digest.add(unsafe { page.add(index).read_volatile() });
+            for address in area.range().step_by(PAGE as usize) {
+                let present = self.table.slot(address).map(|slot| slot.get()).filter(|entry| !entry.is_empty());
+                let untouched = || area.page_in_object(address).map(|(object, index)| object.page(index, false));
+                match (present, untouched()) {
+                    (Some(entry), _) => digest.add_frame(entry.frame()),
+                    (None, Some(Ok(page))) => digest.add_frame(page.frame()),
+                    (None, Some(Err(errno))) => digest.add(errno as u64),
+                    (None, None) => (0..WORDS).for_each(|_| digest.add(0)),
+                }
             }
-        });
+        }
         digest.0
     }
 }
@@ -476,9 +479,21 @@ impl AddressSpace {
 struct Digest(u64);
 
 #[cfg(any(test, feature = "kernel-tests"))]
+const WORDS: usize = PAGE as usize / size_of::<u64>();
+
+#[cfg(any(test, feature = "kernel-tests"))]
 impl Digest {
     fn add(&mut self, value: u64) {
         self.0 = (self.0 ^ value).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+
+    fn add_frame(&mut self, frame: PhysFrame) {
+        let page: *const u64 = super::direct_map::frame_pointer(frame).cast();
+        for index in 0..WORDS {
+            // SAFETY: within a frame that the address space or a reference holds; programs may write to it, so it is read as
+            // volatile.
+            self.add(unsafe { page.add(index).read_volatile() });
+        }
     }
 }
 

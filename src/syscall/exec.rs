@@ -141,7 +141,8 @@ impl Replacement {
         })
     }
 
-    /// From here on there is no way back, and nothing that could ask for one: nothing below allocates, reads or fails.
+    /// From here on there is no way back, and nothing that could ask for one: nothing below allocates, reads a file or fails.
+    /// (Those who wait for this thread are told in the old image's memory, as far as that is there.)
     fn point_of_no_return(self, thread: &Thread) {
         let process = &thread.process;
         trace::record(Kind::Exec, process.pid.into(), self.image.entry_point);
