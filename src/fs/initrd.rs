@@ -66,21 +66,24 @@ fn unpack_entry(context: &Context<'_>, archive: &'static [u8], entry: &Entry<'_>
         name = next;
     }
     check_name(name)?;
+    let target = match &entry.kind {
+        Kind::HardLink(target) => Some(linkable(find_path(context, target)?.dentry)?),
+        _ => None,
+    };
     let existing = parent.dentry.child(&tree::lock(), name).map(Arc::clone);
     if let Some(existing) = existing {
+        if target.as_ref().is_some_and(|target| Arc::ptr_eq(&target.inode, &existing.inode)) {
+            return Ok(());
+        }
         if entry.kind == Kind::Directory && existing.inode.is_directory() {
             apply(entry, &existing.inode);
             return Ok(());
         }
         replaceable(&parent.dentry, &existing)?;
     }
-    if let Kind::HardLink(target) = &entry.kind {
-        let target = find_path(context, target)?;
-        if target.dentry.inode.is_directory() {
-            return Err(Errno::EPERM);
-        }
-        target.dentry.inode.add_name()?;
-        return tmpfs::add(&parent.dentry, Name::new(name)?, Arc::clone(&target.dentry.inode)).map(|_| ());
+    if let Some(target) = target {
+        target.inode.add_name()?;
+        return tmpfs::add(&parent.dentry, Name::new(name)?, Arc::clone(&target.inode)).map(|_| ());
     }
     let (kind, body, size) = body_of(archive, entry)?;
     let attributes = Attributes { mode: kind | entry.mode & PERMISSIONS, user: entry.uid, group: entry.gid };
@@ -88,6 +91,11 @@ fn unpack_entry(context: &Context<'_>, archive: &'static [u8], entry: &Entry<'_>
     inode.set_size(size);
     inode.set_times(times_of(entry));
     tmpfs::add(&parent.dentry, Name::new(name)?, inode).map(|_| ())
+}
+
+/// No directory has two names.
+fn linkable(target: Arc<Dentry>) -> Result<Arc<Dentry>, Errno> {
+    if target.inode.is_directory() { Err(Errno::EPERM) } else { Ok(target) }
 }
 
 /// The type of an entry, what is behind its inode, and how long a regular file is.

@@ -413,6 +413,24 @@ fn does_an_archive_become_files_that_take_pages_only_when_touched() {
 }
 
 #[test]
+fn does_a_hard_link_that_leads_nowhere_or_to_itself_leave_what_is_there() {
+    let fixture = Fixture::new();
+    let mut archive = [
+        tar_entry("tool", b'0', 0o755, "", b"text"),
+        tar_entry("tool", b'1', 0o755, "tool", b""),
+        tar_entry("tool", b'1', 0o755, "no/such/file", b""),
+        tar_entry("folder", b'5', 0o755, "", b""),
+        tar_entry("tool", b'1', 0o755, "folder", b""),
+    ]
+    .concat();
+    archive.resize(archive.len() + 1024, 0);
+    let outcome = super::initrd::unpack(archive.leak(), fixture.fs.root()).unwrap();
+    assert_eq!((outcome.entries, outcome.skipped, outcome.error), (3, 2, None));
+    assert_eq!(fixture.read("tool").as_deref(), Ok("text"));
+    assert_eq!(fixture.stat("tool").unwrap().links, 1);
+}
+
+#[test]
 fn do_the_devices_of_memory_behave_as_named() {
     super::memory_devices::init().unwrap();
     let fixture = Fixture::new();
