@@ -40,14 +40,14 @@ pub fn end_thread() -> ! {
     let thread = current();
     let process = thread.process.clone();
     tell_joiners(&thread);
-    let left = process.remove_thread(&thread);
     process.times.add_ended_thread(&thread);
-    if left == 0 {
+    // Before it leaves the list: a thread in execve that is left alone takes over the process's id at once.
+    forget_thread(&thread, thread.tid() != process.pid);
+    if process.remove_thread(&thread) == 0 {
         end_last_thread(&process);
     } else {
         process.threads_changed.wake_all();
     }
-    forget_thread(&thread, thread.tid() != process.pid);
     drop(process);
     leave_for_good()
 }
