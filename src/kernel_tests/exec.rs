@@ -1,13 +1,22 @@
 //! execve: do files load as they should, and does nothing stay behind?
 
-use super::programs::{self, run, write_file};
+use super::programs::{self, run, spawn, wait, write_file};
 use crate::cpu::features::features;
 use crate::errno::Errno;
-use crate::exec::elf_maker::{self, ElfMaker, Outcome, cases};
+use crate::exec::KernelArguments;
+use crate::exec::elf_maker::{self, ElfMaker, Header, Outcome, R, W, cases};
 use crate::kernel_test;
+use crate::memory::faults::Access;
+use crate::memory::kernel_map;
+use crate::syscall::argument::Fd;
+use crate::syscall::exec::execute;
+use crate::task::current;
 use crate::task::family::Status;
+use crate::task::thread::Thread;
 use alloc::format;
 use alloc::vec::Vec;
+use x86_64::PhysAddr;
+use x86_64::structures::paging::PhysFrame;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -68,6 +77,23 @@ kernel_test! {
         assert_eq!(programs::memory_in_use(), before);
     }
 
+    fn processes_of_one_file_share_its_text_and_constants() {
+        let constants = Header::load(R, 0x1000, 0x50_0000, 0x1000, 0x1000);
+        let data = Header::load(R | W, 0x2000, 0x60_0000, 0x1000, 0x1000);
+        let file = ElfMaker::program(&elf_maker::spin()).with(constants).with(data).with_bytes(0x1000, &[1; 0x2000]);
+        write_file("/shared", &file.bytes());
+        let threads = [0, 1].map(|_| spawn(become_shared, 0).expect("a process"));
+        while !threads.iter().all(|thread| frames_of(thread).is_some()) {
+            crate::task::scheduler::yield_now();
+        }
+        let [first, second] = [0, 1].map(|index| frames_of(&threads[index]).expect("three pages"));
+        assert_eq!(first[..2], second[..2], "text or constants aren't shared");
+        assert_ne!(first[2], second[2], "data that was written is shared");
+        for thread in threads {
+            assert_eq!(wait(thread, 0), Status::Killed { signal: 9, core_dumped: false });
+        }
+    }
+
     fn mutated_files_do_no_harm() {
         programs::make_directory("/m");
         let cases: Vec<_> = cases("/m").into_iter().filter(|case| case.file.len() <= 0x3000).collect();
@@ -106,6 +132,29 @@ kernel_test! {
         log::info!(target: "test", "of 2,100 mutated files {ran} ran to an exit, {died} died, {refused} were refused");
         assert_eq!(Some(programs::memory_in_use()), before);
     }
+}
+
+/// Becomes /shared, with its three pages touched as a program would: text and constants read, data written.
+extern "C" fn become_shared(_: usize) {
+    let thread = current();
+    let strings = KernelArguments { arguments: &[b"shared"], environment: &[] };
+    execute(&thread, Fd::CWD, b"/shared", 0, &strings).expect("an image");
+    let space = thread.process.address_space().expect("an image");
+    let mut space = space.lock();
+    for (page, access) in [(0x40_0000, Access::Execute), (0x50_0000, Access::Read), (0x60_0000, Access::Write)] {
+        space.resolve_fault(page, access).expect("a page");
+    }
+}
+
+/// Which frames hold its text, constants and data; None until it has them.
+fn frames_of(thread: &Thread) -> Option<[u64; 3]> {
+    if !thread.has_user_mode() {
+        return None;
+    }
+    let root = PhysFrame::containing_address(PhysAddr::new(thread.page_table_frame()));
+    let frame = |address| kernel_map::translate_in(root, address).map(|(_, physical)| physical.as_u64());
+    let [text, constants, data] = [0x40_0000, 0x50_0000, 0x60_0000].map(frame);
+    Some([text?, constants?, data?])
 }
 
 /// One small change where it matters: mostly in the headers.
