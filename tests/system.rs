@@ -4,7 +4,7 @@
 use keel_tests::boot_matrix::{self, Images};
 use keel_tests::failure::Failure;
 use keel_tests::runner::{self, Filter, Job};
-use keel_tests::{bad_input, bench, kernel_tests, panics, programs, project, sessions};
+use keel_tests::{bad_input, bench, kernel_tests, options, panics, programs, project, sessions};
 use std::process::ExitCode;
 use std::{env, thread};
 
@@ -20,6 +20,7 @@ fn all_jobs(threads: usize) -> Vec<Job> {
     let mut jobs = kernel_tests::jobs(threads);
     jobs.extend(bad_input::jobs());
     jobs.extend(panics::jobs());
+    jobs.extend(options::jobs());
     jobs.extend(bench::jobs::jobs(env!("CARGO_BIN_EXE_bench")));
     jobs.extend(programs::jobs());
     jobs.extend(sessions::jobs());

@@ -9,6 +9,7 @@ pub mod boot_matrix;
 pub mod console;
 pub mod failure;
 pub mod kernel_tests;
+pub mod options;
 pub mod panics;
 pub mod picture;
 pub mod programs;

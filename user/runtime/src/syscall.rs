@@ -24,7 +24,7 @@ macro_rules! numbers {
 /// The calls' numbers.
 pub mod number {
     numbers! {
-        READ = 0; WRITE = 1; OPEN = 2; CLOSE = 3; POLL = 7; MMAP = 9; MUNMAP = 11; RT_SIGACTION = 13; IOCTL = 16; PIPE = 22;
+        READ = 0; WRITE = 1; OPEN = 2; CLOSE = 3; POLL = 7; MMAP = 9; MPROTECT = 10; MUNMAP = 11; BRK = 12; RT_SIGACTION = 13; IOCTL = 16; PIPE = 22;
         SCHED_YIELD = 24; DUP2 = 33; NANOSLEEP = 35; GETPID = 39; FORK = 57; EXECVE = 59; EXIT = 60; WAIT4 = 61;
         KILL = 62; FCNTL = 72; SETPGID = 109; GETPPID = 110; GETUID = 102; GETGID = 104; GETEUID = 107;
         GETEGID = 108; CHDIR = 80; MKDIR = 83; MOUNT = 165; ARCH_PRCTL = 158; REBOOT = 169; CLOCK_GETTIME = 228; EXIT_GROUP = 231;
