@@ -102,7 +102,7 @@ mod host {
 
     pub fn wait_without_signals(_: &WaitQueue, mut condition: impl FnMut() -> bool) {
         while !condition() {
-            std::thread::yield_now();
+            core::hint::spin_loop();
         }
     }
 
