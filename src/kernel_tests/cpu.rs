@@ -11,6 +11,8 @@ use crate::lock::InterruptsOff;
 use crate::memory::kernel_map;
 use crate::{attempt, kernel_test, trace};
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
+use x86_64::registers::model_specific::SFMask;
+use x86_64::registers::rflags::RFlags;
 
 fn refused(exception: Exception, error_code: u64) -> Outcome {
     Outcome::Refused { exception, error_code }
@@ -41,6 +43,9 @@ kernel_test! {
         assert_eq!(cr4.contains(Cr4Flags::PAGE_GLOBAL), features().pge);
         assert_eq!(cr4.contains(Cr4Flags::MACHINE_CHECK_EXCEPTION), features().mce);
         assert_eq!(efer.contains(EferFlags::NO_EXECUTE_ENABLE), features().nx);
+        // QEMU's SYSCALL clears DF whatever SFMASK says, so only looking at it shows that one.
+        let disturbing = RFlags::INTERRUPT_FLAG | RFlags::TRAP_FLAG | RFlags::DIRECTION_FLAG | RFlags::NESTED_TASK;
+        assert!(SFMask::read().contains(disturbing | RFlags::ALIGNMENT_CHECK));
         assert!(!cr4.contains(Cr4Flags::FSGSBASE), "entry tells the kernel's GS base by its sign");
     }
 

@@ -8,6 +8,7 @@ use crate::memory::user_access::{self, StringEnd, UserAddress};
 use crate::memory::{AddressSpace, Mapping, Placement, Protection, USER_END};
 use alloc::sync::Arc;
 use alloc::vec;
+use x86_64::registers::rflags::{self, RFlags};
 
 const PAGE: u64 = crate::PAGE_SIZE as u64;
 const RW: Protection = Protection::READ.union(Protection::WRITE);
@@ -25,6 +26,7 @@ fn with_user_pages(run: impl FnOnce(&Lock<AddressSpace>)) {
     let process = crate::task::current().process.clone();
     let before = process.replace_address_space(Some(space.clone()));
     with_loaded(root, || run(&space));
+    assert!(!rflags::read().contains(RFlags::ALIGNMENT_CHECK), "a copy left user memory open to the kernel");
     process.replace_address_space(before);
 }
 
