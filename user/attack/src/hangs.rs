@@ -141,20 +141,20 @@ pub const CASES: &[Case] = &[
     case!(
         "random_bytes_without_an_end",
         watched(|| {
-            let buffer = map(32 * MIB, READ_WRITE, 0);
-            i32::from(sys!(syscall(libc::SYS_getrandom, buffer, 32 * MIB, 0)) <= 0)
+            let buffer = map(4 * MIB, READ_WRITE, 0);
+            i32::from(sys!(syscall(libc::SYS_getrandom, buffer, 4 * MIB, 0)) <= 0)
         })
     ),
     case!(
         "a_large_area_asked_about",
         watched(|| {
-            let (area, answer) = (map(32 * GIB, libc::PROT_NONE, 0), map(8 * MIB, READ_WRITE, 0));
-            sys!(mincore(area, 32 * GIB, answer.cast()))
+            let (area, answer) = (map(4 * GIB, libc::PROT_NONE, 0), map(MIB, READ_WRITE, 0));
+            sys!(mincore(area, 4 * GIB, answer.cast()))
         })
     ),
     case!(
         "a_large_area_made_present",
-        watched(|| i32::from(map(16 * GIB, libc::PROT_READ, libc::MAP_POPULATE) == libc::MAP_FAILED))
+        watched(|| i32::from(map(2 * GIB, libc::PROT_READ, libc::MAP_POPULATE) == libc::MAP_FAILED))
     ),
     case!(
         "a_large_area_moved",
