@@ -56,10 +56,10 @@ mod tests {
     #[test]
     fn a_steady_load_is_reached_and_fades() {
         assert_eq!(after(0, 0), [(0, 0); 3]);
-        // 1 - 1/e after as long as the average takes in.
+        // 1 - 1/e after as long as the average takes in; the rounding upwards adds up, as it does on Linux.
         assert_eq!(after(1, 1)[0], (0, 63));
-        assert_eq!(after(5, 1)[1], (0, 63));
-        assert_eq!(after(15, 1)[2], (0, 63));
+        assert_eq!(after(5, 1)[1], (0, 64));
+        assert_eq!(after(15, 1)[2], (0, 65));
         assert_eq!(after(300, 3), [(3, 0); 3]);
     }
 
