@@ -150,6 +150,7 @@ fn make_playground() -> String {
 
 /// One process: victims until its share of calls is made.
 fn work(mut random: Random, share: u64, number: u64) -> i32 {
+    sys!(prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0));
     let folder = std::ffi::CString::new(format!("p{number}")).unwrap_or_default();
     sys!(mkdir(folder.as_ptr(), 0o777));
     if sys!(chdir(folder.as_ptr())) != 0 {
@@ -199,6 +200,8 @@ fn bury(victim: i32) {
         sleep_ms(1);
     }
     sys!(kill(-victim, libc::SIGKILL));
+    // What victims leave comes here, and would fill the table of processes.
+    while sys!(waitpid(-1, std::ptr::null_mut(), libc::WNOHANG | libc::__WALL)) > 0 {}
 }
 
 /// What the calls' arguments are made of.

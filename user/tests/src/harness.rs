@@ -50,7 +50,7 @@ fn make_folder() -> PathBuf {
 }
 
 /// Runs one case in its own process and folder, and returns its answer.
-fn run(case: &Case, folder: &std::path::Path) -> String {
+pub fn run(case: &Case, folder: &std::path::Path) -> String {
     let (read_end, write_end) = support::pipe();
     let folder = CString::new(folder.to_string_lossy().into_owned()).unwrap_or_default();
     // SAFETY: this process has one thread, so the child may do whatever the parent may.
