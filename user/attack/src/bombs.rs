@@ -66,7 +66,7 @@ fn be_innocent(quit: i32) -> i32 {
         std::hint::black_box(&mut memory);
         sum += memory.iter().map(|&byte| u64::from(byte)).sum::<u64>();
     }
-    i32::from(sum % (64 * 1024) != 0)
+    i32::from(!sum.is_multiple_of(64 * 1024))
 }
 
 fn map(size: usize, flags: i32) -> *mut u8 {
