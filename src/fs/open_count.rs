@@ -19,6 +19,11 @@ pub fn limit(frames: usize) {
     LIMIT.store((frames.saturating_mul(files) / of_frames).max(FEWEST), Relaxed);
 }
 
+/// How many files are open, and how many may be.
+pub fn now() -> (usize, usize) {
+    (COUNT.load(Relaxed), LIMIT.load(Relaxed))
+}
+
 impl Counted {
     pub fn new() -> Result<Self, Errno> {
         let limit = LIMIT.load(Relaxed);

@@ -62,17 +62,42 @@ pub struct Counts {
 }
 
 pub fn counts() -> Counts {
-    let (mut used_bytes, mut held) = (0, 0);
-    for class in &HEAP_ALLOCATOR.classes {
+    kinds().fold(Counts { used_bytes: 0, frames: 0 }, |sum, kind| Counts {
+        used_bytes: sum.used_bytes + kind.objects * kind.object_bytes,
+        frames: sum.frames + kind.frames,
+    })
+}
+
+/// What blocks of one kind there are.
+#[derive(Clone, Copy)]
+pub struct Kind {
+    pub object_bytes: usize,
+    /// Blocks in use.
+    pub objects: usize,
+    /// Frames held for them.
+    pub frames: usize,
+}
+
+/// Blocks by kind, the smallest first: size classes, runs counted in pages, and the window counted in its list's units.
+pub fn kinds() -> impl Iterator<Item = Kind> {
+    let classes = HEAP_ALLOCATOR.classes.iter().map(|class| {
         let class = class.lock();
-        used_bytes += class.objects * class.object_bytes();
-        held += class.slabs;
-    }
-    let runs = HEAP_ALLOCATOR.run_frames.load(Relaxed);
+        Kind { object_bytes: class.object_bytes(), objects: class.objects, frames: class.slabs }
+    });
+    let others = [runs, large].into_iter().map(|kind| kind());
+    classes.chain(others)
+}
+
+fn runs() -> Kind {
+    let frames = HEAP_ALLOCATOR.run_frames.load(Relaxed);
+    Kind { object_bytes: PAGE_SIZE, objects: frames, frames }
+}
+
+fn large() -> Kind {
+    const UNIT_BYTES: usize = 8;
     let window = HEAP_ALLOCATOR.window.lock();
-    used_bytes += runs * PAGE_SIZE + window.list.used();
-    held += runs + (window.end - HEAP.start) as usize / PAGE_SIZE;
-    Counts { used_bytes, frames: held }
+    let frames = (window.end - HEAP.start) as usize / PAGE_SIZE;
+    Kind { object_bytes: UNIT_BYTES, objects: window.list.used() / UNIT_BYTES, frames }
 }
 
 /// Where a block of some layout comes from.

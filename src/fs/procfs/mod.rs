@@ -56,6 +56,8 @@ fn make() -> Result<tmpfs::Made, Errno> {
     // Events tell of addresses in the kernel, and of what others do: root's alone.
     let trace = Setting { text: system::trace, set: system::set_trace };
     add(&file_system, &root, b"trace", S_IFREG | 0o600, trace)?;
+    // How much of what the kernel has allocated tells of what others do, too.
+    add(&file_system, &root, b"slabinfo", S_IFREG | 0o400, TextFile(system::slab_info))?;
     for (name, link) in [(&b"self"[..], process::OwnLink::Process), (b"thread-self", process::OwnLink::Thread)] {
         add(&file_system, &root, name, S_IFLNK | 0o777, link)?;
     }

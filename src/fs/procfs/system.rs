@@ -2,6 +2,7 @@
 
 use super::super::file_system;
 use super::super::generated::Text;
+use super::super::open_count;
 use super::super::root;
 use crate::PAGE_SIZE;
 use crate::errno::Errno;
@@ -52,7 +53,12 @@ pub(super) const SETTINGS: &[Settings] = &[
     ),
     (
         b"fs",
-        &[(b"pipe-max-size", |text| text.push(b"1048576\n"), None), (b"nr_open", |text| text.push(b"1048576\n"), None)],
+        &[
+            (b"pipe-max-size", |text| text.push(b"1048576\n"), None),
+            (b"nr_open", |text| text.push(b"1048576\n"), None),
+            (b"file-max", |text| text.print(format_args!("{}\n", open_count::now().1)), None),
+            (b"file-nr", open_files, None),
+        ],
     ),
     (
         b"vm",
@@ -130,6 +136,29 @@ fn memory_info(text: &mut Text) -> Result<(), Errno> {
     line("Slab", heap.frames as u64)?;
     line("SReclaimable", 0)?;
     line("SUnreclaim", heap.frames as u64)
+}
+
+/// How many files are open, none kept for later, and how many may be.
+fn open_files(text: &mut Text) -> Result<(), Errno> {
+    let (open, most) = open_count::now();
+    text.print(format_args!("{open}\t0\t{most}\n"))
+}
+
+/// /proc/slabinfo: what the kernel's heap holds, by the size of blocks.
+pub(super) fn slab_info(text: &mut Text) -> Result<(), Errno> {
+    text.push(
+        b"slabinfo - version: 2.1\n# name <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> \
+          : tunables <limit> <batchcount> <sharedfactor> : slabdata <active_slabs> <num_slabs> <sharedavail>\n",
+    )?;
+    for heap::Kind { object_bytes, objects, frames } in heap::kinds() {
+        let per_frame = PAGE_SIZE / object_bytes;
+        let room = frames * per_frame;
+        text.print(format_args!(
+            "kmalloc-{object_bytes:<9} {objects:>6} {room:>6} {object_bytes:>6} {per_frame:>4}    1 \
+             : tunables    0    0    0 : slabdata {frames:>6} {frames:>6}      0\n"
+        ))?;
+    }
+    Ok(())
 }
 
 fn cpu_info(text: &mut Text) -> Result<(), Errno> {

@@ -1,7 +1,7 @@
 //! What a program can do at its worst, with no limit set. The guilty gets an errno or is killed; an innocent process beside
 //! it goes on with its work, and afterwards the memory is there again.
 
-use crate::free_memory;
+use crate::account::free_memory;
 use conformance::support::*;
 use conformance::{answers, case, sys};
 use std::ffi::{CStr, CString};

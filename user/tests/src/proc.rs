@@ -217,6 +217,25 @@ pub const CASES: &[Case] = &[
             .map(|name| yes(text("/proc/meminfo").lines().any(|line| line.starts_with(name) && line.ends_with(" kB"))))
             .join(" ")
     ),
+    case!("slabinfo_is_for_root", {
+        let own = text("/proc/slabinfo");
+        let mut lines = own.lines();
+        let columns = |line: &str| line.split(" : ").map(|part| part.split_whitespace().count()).collect::<Vec<_>>();
+        answers!(
+            lines.next() == Some("slabinfo - version: 2.1"),
+            lines.next().is_some_and(|line| line.starts_with("# name ")),
+            lines.all(|line| columns(line) == [6, 4, 4]),
+            as_user(|| ok(open(c"/proc/slabinfo", 0)))
+        )
+    }),
+    case!("open_files_are_counted", {
+        let numbers = || text("/proc/sys/fs/file-nr").split('\t').map_while(|word| word.trim().parse().ok()).collect();
+        let before: Vec<i64> = numbers();
+        let most = text("/proc/sys/fs/file-max").trim().parse::<i64>();
+        let files: Vec<i32> = (0..500).map(|_| open(c"/dev/null", 0)).collect();
+        let during: Vec<i64> = numbers();
+        answers!(files.len(), during.len(), during[0] - before[0] > 400, during[1], most == Ok(during[2]))
+    }),
     case!(
         "cpuinfo",
         ["processor\t", "vendor_id\t", "model name\t", "flags\t", "cpu MHz\t"]
