@@ -35,7 +35,8 @@ impl Programs for OneFile {
     }
 
     fn rights(&self, _: &Self) -> Result<FileRights, Errno> {
-        Ok(FileRights { credentials: Arc::new(Credentials::root()), sets_ids: false, may_be_read: true })
+        let credentials = Arc::new(Credentials::root());
+        Ok(FileRights { credentials, sets_ids: false, changes_ids: false, may_be_read: true })
     }
 }
 

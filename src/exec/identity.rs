@@ -21,6 +21,8 @@ pub struct FileRights {
     pub credentials: Arc<Credentials>,
     /// It has a set-user-ID or a set-group-ID bit that counts, even if the ids are the caller's own.
     pub sets_ids: bool,
+    /// Its effective ids are not the caller's, or would not be if the caller could be trusted with them.
+    pub changes_ids: bool,
     /// The caller may read it.
     pub may_be_read: bool,
 }
@@ -40,6 +42,8 @@ pub struct Identity {
     pub credentials: Arc<Credentials>,
     pub personality: u64,
     pub stack_limit: u64,
+    /// Acts with other rights than its caller did, or than those of its real ids: its libc is told (AT_SECURE).
+    pub is_secure: bool,
     /// Its rights differ from those that it had, or from those of its real ids: its parent's end sends it no signal.
     pub has_other_rights: bool,
     pub is_dumpable: bool,
@@ -48,16 +52,17 @@ pub struct Identity {
 impl Identity {
     pub fn new(caller: &Caller, rights: FileRights) -> Self {
         let (old, new) = (caller.credentials, &rights.credentials);
-        let secure = new.is_secure();
+        let is_secure = rights.changes_ids || new.is_secure();
         let changed = [(old.user, new.user), (old.group, new.group)]
             .iter()
             .any(|(old, new)| old.effective != new.effective || old.file_system != new.file_system);
-        let has_other_rights = secure || changed;
+        let has_other_rights = is_secure || changed;
         let cleared = if rights.sets_ids { CLEARED_BY_SET_ID } else { READ_IMPLIES_EXEC };
         let stack_limit = caller.stack_limit;
         Self {
             personality: caller.personality & !cleared,
-            stack_limit: if secure { stack_limit.min(STACK_LIMIT_OF_SECURE) } else { stack_limit },
+            stack_limit: if is_secure { stack_limit.min(STACK_LIMIT_OF_SECURE) } else { stack_limit },
+            is_secure,
             has_other_rights,
             is_dumpable: rights.may_be_read && !has_other_rights,
             credentials: rights.credentials,
@@ -79,7 +84,8 @@ mod tests {
         let old = Credentials::new(Ids::all(1000), Ids::all(1000), &[]).unwrap();
         let new = Credentials::new(user, Ids::all(1000), &[]).unwrap();
         let caller = Caller { credentials: &old, personality: u64::from(u32::MAX), stack_limit: 64 << 20 };
-        Identity::new(&caller, FileRights { credentials: new.into(), sets_ids, may_be_read: true })
+        let changes_ids = user.effective != old.user.effective;
+        Identity::new(&caller, FileRights { credentials: new.into(), sets_ids, changes_ids, may_be_read: true })
     }
 
     #[test]

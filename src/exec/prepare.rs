@@ -101,7 +101,7 @@ pub fn prepare<P: Programs, M: ImageMemory<File = P::File>>(
     }
     memory.map_stack(stack.pages.clone())?;
     let vdso = memory.map_vdso(plan.layout.vdso)?;
-    let auxiliary = stack.auxiliary(&plan, vdso, &identity.credentials, &request.machine);
+    let auxiliary = stack.auxiliary(&plan, vdso, &identity, &request.machine);
     stack.write(&mut memory, &measured, arguments, &request.random.seed, &auxiliary)?;
     if let Some(block) = &stack.tls {
         block.write(&mut memory, &file, &request.random.seed)?;

@@ -23,6 +23,8 @@ pub struct ProgramFiles<'a> {
     pub credentials: &'a Arc<Credentials>,
     /// PR_SET_NO_NEW_PRIVS: set-ID bits count for nothing.
     pub no_new_privileges: bool,
+    /// Another process has the same root and working directory, and could lead a program astray by changing them.
+    pub shares_directories: bool,
 }
 
 impl ProgramFile {
@@ -89,13 +91,17 @@ impl Programs for ProgramFiles<'_> {
         // Without group execution the set-group-ID bit means something else.
         let sets_group = mode & S_ISGID != 0 && mode & S_IXGRP != 0;
         let sets_user = mode & S_ISUID != 0;
-        let user = old.user.set_by_exec(sets_user.then(|| inode.user()));
-        let group = old.group.set_by_exec(sets_group.then(|| inode.group()));
+        let mut user = old.user.set_by_exec(sets_user.then(|| inode.user()));
+        let mut group = old.group.set_by_exec(sets_group.then(|| inode.group()));
+        let changes_ids = user.effective != old.user.effective || !old.is_in_group(group.effective);
+        if changes_ids && self.shares_directories && !old.is_privileged() {
+            (user, group) = (old.user.set_by_exec(None), old.group.set_by_exec(None));
+        }
         let credentials = match user == old.user && group == old.group {
             true => old.clone(),
             false => Arc::try_new(Credentials::new(user, group, old.groups())?).map_err(|_| Errno::ENOMEM)?,
         };
         let may_be_read = inode.check_access(old, READ).is_ok();
-        Ok(FileRights { credentials, sets_ids: sets_user || sets_group, may_be_read })
+        Ok(FileRights { credentials, sets_ids: sets_user || sets_group, changes_ids, may_be_read })
     }
 }

@@ -20,13 +20,13 @@
 
 use super::arguments::{Arguments, List, Measured, STACK_END_MARK};
 use super::elf_file::PROGRAM_HEADER_SIZE;
+use super::identity::Identity;
 use super::layout::{Layout, page_down};
 use super::plan::Plan;
 use super::tls::TlsBlock;
 use super::{ImageMemory, Machine};
 use crate::PAGE_SIZE;
 use crate::errno::Errno;
-use crate::task::credentials::Credentials;
 use core::ops::Range;
 
 /// One of the entries of the auxiliary vector: `<elf.h>`'s AT_ numbers.
@@ -200,8 +200,8 @@ impl StackPlan {
     }
 
     /// The auxiliary vector, in Linux's order.
-    pub fn auxiliary(&self, plan: &Plan, vdso: u64, credentials: &Credentials, machine: &Machine) -> AuxiliaryVector {
-        let (user, group) = (credentials.user, credentials.group);
+    pub fn auxiliary(&self, plan: &Plan, vdso: u64, identity: &Identity, machine: &Machine) -> AuxiliaryVector {
+        let (user, group) = (identity.credentials.user, identity.credentials.group);
         let entries = [
             (AuxKey::SysinfoEhdr, vdso),
             (AuxKey::Minsigstksz, machine.smallest_signal_stack),
@@ -218,7 +218,7 @@ impl StackPlan {
             (AuxKey::Euid, u64::from(user.effective)),
             (AuxKey::Gid, u64::from(group.real)),
             (AuxKey::Egid, u64::from(group.effective)),
-            (AuxKey::Secure, u64::from(credentials.is_secure())),
+            (AuxKey::Secure, u64::from(identity.is_secure)),
             (AuxKey::Random, self.random),
             (AuxKey::Hwcap2, machine.hwcap2),
             (AuxKey::Execfn, self.filename),

@@ -25,11 +25,12 @@ use crate::lock::{Lock, Rank};
 use crate::memory::Limits;
 use crate::memory::user_access::{self, UserAddress};
 use crate::random;
-use crate::task::process::{SharedAddressSpace, tasks};
+use crate::task::credentials::Credentials;
+use crate::task::process::{Process, SharedAddressSpace, tasks};
 use crate::task::signal::{self, Actions, AlternateStack};
 use crate::task::thread::{NAME_BYTES, Work};
 use crate::task::wait_queue::Limits as WaitLimits;
-use crate::task::{Thread, exit};
+use crate::task::{Thread, exit, fork};
 use crate::trace::{self, Kind};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -78,7 +79,9 @@ pub fn execute(
 ) -> Result<(), Errno> {
     let process = &thread.process;
     let credentials = process.credentials();
-    let fs_context = process.fs_context()?.lock().clone();
+    check_process_limit(process, &credentials)?;
+    let directories = process.fs_context()?;
+    let fs_context = directories.lock().clone();
     let context = fs_context.with(&credentials);
     let file = open_program(thread, &context, directory, path, flags)?;
     let filename = filename_of(directory, path)?;
@@ -94,14 +97,30 @@ pub fn execute(
         },
         machine: description_of_machine(),
     };
-    let programs =
-        ProgramFiles { context, credentials: &credentials, no_new_privileges: process.no_new_privileges.load(Relaxed) };
+    let programs = ProgramFiles {
+        context,
+        credentials: &credentials,
+        no_new_privileges: process.no_new_privileges.load(Relaxed),
+        // Two references are the process's own and the one just made.
+        shares_directories: Arc::strong_count(&directories) > 2,
+    };
     let prepared = exec::prepare(file, &request, &programs, strings, |identity| {
         NewImage::new(Limits { stack: identity.stack_limit, ..limits })
     })?;
     let replacement = Replacement::new(thread, prepared, path)?;
     become_only_thread(thread)?;
     replacement.point_of_no_return(thread);
+    Ok(())
+}
+
+/// fork looks at RLIMIT_NPROC, setuid can't be refused for it: so it is looked at here, once it counts.
+fn check_process_limit(process: &Process, credentials: &Credentials) -> Result<(), Errno> {
+    if process.is_one_too_many.load(Relaxed) {
+        if fork::user_exceeds_limit(process, credentials.user.real) {
+            return Err(Errno::EAGAIN);
+        }
+        process.is_one_too_many.store(false, Relaxed);
+    }
     Ok(())
 }
 

@@ -4,8 +4,9 @@ use crate::errno::Errno;
 use crate::memory::user_access::{self, UserAddress};
 use crate::task::Thread;
 use crate::task::credentials::{Credentials, GROUPS_MAX, Ids, UNCHANGED};
-use crate::task::process;
+use crate::task::{fork, process};
 use alloc::sync::Arc;
+use core::sync::atomic::Ordering::Relaxed;
 
 pub fn getpid(thread: &Thread) -> u32 {
     thread.process.pid
@@ -114,8 +115,14 @@ pub fn setgroups(thread: &Thread, count: i32, list: UserAddress) -> Result<(), E
 }
 
 fn change(thread: &Thread, new: impl FnOnce(&Credentials) -> Result<Credentials, Errno>) -> Result<(), Errno> {
-    let new = new(&thread.process.credentials())?;
-    thread.process.set_credentials(Arc::try_new(new).map_err(|_| Errno::ENOMEM)?);
+    let process = &thread.process;
+    let old = process.credentials();
+    let new = Arc::try_new(new(&old)?).map_err(|_| Errno::ENOMEM)?;
+    let user = new.user.real;
+    if user != old.user.real {
+        process.is_one_too_many.store(fork::user_exceeds_limit(process, user), Relaxed);
+    }
+    process.set_credentials(new);
     Ok(())
 }
 

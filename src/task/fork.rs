@@ -112,6 +112,13 @@ fn check_process_limit(parent: &Thread) -> Result<(), Errno> {
     Err(Errno::EAGAIN)
 }
 
+/// Whether a user has more threads than the process's limit allows: one who isn't asked by fork can have, by setuid.
+pub fn user_exceeds_limit(process: &Process, user: u32) -> bool {
+    let limit = process.limits.lock().get(Resource::Processes).soft;
+    let tasks = tasks();
+    tasks.threads.len() as u64 > limit && user != 0 && threads_of(&tasks, user) > limit
+}
+
 /// How many threads a user has; a process that has ended counts until its parent has asked for it.
 fn threads_of(tasks: &Tasks, user: u32) -> u64 {
     let is_his = |process: &Process| process.credentials().user.real == user;

@@ -53,6 +53,8 @@ pub struct Process {
     pub is_dumpable: AtomicBool,
     /// Set-ID bits count for nothing any more, for it and all it starts (PR_SET_NO_NEW_PRIVS).
     pub no_new_privileges: AtomicBool,
+    /// When it became its user's he had more than RLIMIT_NPROC allows: as long as he has, it executes nothing.
+    pub is_one_too_many: AtomicBool,
     pub controlling: Controlling,
     /// What its last thread was called: a zombie has none left to ask.
     name_at_end: Lock<[u8; NAME_BYTES]>,
@@ -121,6 +123,7 @@ impl Process {
             is_subreaper: AtomicBool::new(false),
             is_dumpable: AtomicBool::new(true),
             no_new_privileges: AtomicBool::new(false),
+            is_one_too_many: AtomicBool::new(false),
             controlling: Controlling::default(),
             name_at_end: Lock::new(Rank::Thread, [0; NAME_BYTES]),
             start_time_ns: crate::interrupts::clock::now_ns(),

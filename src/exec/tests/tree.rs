@@ -80,6 +80,6 @@ impl Programs for Tree {
     }
 
     fn rights(&self, _: &File) -> Result<FileRights, Errno> {
-        Ok(FileRights { credentials: self.credentials.clone(), sets_ids: false, may_be_read: true })
+        Ok(FileRights { credentials: self.credentials.clone(), sets_ids: false, changes_ids: false, may_be_read: true })
     }
 }

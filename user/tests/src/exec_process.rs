@@ -36,7 +36,7 @@ const TELL_ALTERNATE_STACK: &[u8] = &[
 const STARTS: usize = 64;
 
 /// A program with this code: at the addresses it names, relocatable, or relocatable with an interpreter.
-fn make_elf(path: &CStr, code: &[u8], relocatable: bool, interpreter: Option<&CStr>) {
+pub fn make_elf(path: &CStr, code: &[u8], relocatable: bool, interpreter: Option<&CStr>) {
     let mut elf = Elf::with(|elf| elf.code = code.to_vec());
     if relocatable {
         elf.kind = 3;
@@ -118,7 +118,7 @@ fn attributes(personality: u64, path: &CStr) -> String {
 }
 
 /// A copy of this program with an owner and permissions.
-fn copy_of_self(path: &CStr, owner: (u32, u32), mode: libc::mode_t) {
+pub fn copy_of_self(path: &CStr, owner: (u32, u32), mode: libc::mode_t) {
     let name = path.to_string_lossy();
     if let Err(error) = std::fs::copy(own_path().to_string_lossy().as_ref(), name.as_ref()) {
         println!("{name}: {error}");
@@ -141,7 +141,7 @@ fn attributes_of_copy(owner: (u32, u32), mode: libc::mode_t, no_new_privileges: 
 }
 
 /// A child that shares with us what the flags say, runs a function on a stack of its own, and ends with its result.
-fn clone_child(flags: i32, run: extern "C" fn(*mut c_void) -> i32, word: *mut i32) -> i32 {
+pub fn clone_child(flags: i32, run: extern "C" fn(*mut c_void) -> i32, word: *mut i32) -> i32 {
     const STACK_BYTES: usize = 64 << 10;
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let stack = sys!(mmap(null_mut(), STACK_BYTES, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0));
@@ -150,7 +150,7 @@ fn clone_child(flags: i32, run: extern "C" fn(*mut c_void) -> i32, word: *mut i3
     sys!(clone(run, top.cast(), flags | libc::SIGCHLD, null_mut(), null_mut::<i32>(), no_tls, word))
 }
 
-extern "C" fn execute_program(_: *mut c_void) -> i32 {
+pub extern "C" fn execute_program(_: *mut c_void) -> i32 {
     let arguments = [c"x".as_ptr(), null()];
     sys!(execve(c"./program".as_ptr(), arguments.as_ptr(), null()));
     1

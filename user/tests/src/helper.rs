@@ -1,7 +1,7 @@
 //! What this program does when a case executes it: it prints what it finds itself with. The answers go to standard
 //! output, separated by blanks, with no line's end.
 
-use conformance::support::signal_name;
+use conformance::support::{execve, signal_name};
 
 pub fn run(what: &str) -> i32 {
     // A script passes all that follows the interpreter as one argument: its first word is for us.
@@ -27,6 +27,9 @@ pub fn run(what: &str) -> i32 {
         "all-ids" => all_ids(),
         "attributes" => attributes(),
         "threads" => threads(),
+        "tasks" => tasks(),
+        "exe" => own_program(),
+        "again-after-removal" => return run_again_after_removal(),
         "state" => state(),
         "name" => name(),
         _ => return 99,
@@ -123,6 +126,28 @@ fn attributes() -> String {
 fn threads() -> String {
     // SAFETY: the calls take no pointers.
     unsafe { format!("{} {}", libc::getpid(), libc::gettid()) }
+}
+
+/// Its process's id, its thread's, and all of the process's threads.
+fn tasks() -> String {
+    let all = std::fs::read_dir("/proc/self/task").map(|entries| {
+        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+    });
+    format!("{}: {}", threads(), all.unwrap_or_default())
+}
+
+/// Which program it is by its own account.
+fn own_program() -> String {
+    std::fs::read_link("/proc/self/exe").map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Removes its own file and becomes what is left of it.
+fn run_again_after_removal() -> i32 {
+    let removed = std::fs::remove_file(own_program()).is_ok();
+    print!("{removed} {} ", own_program().ends_with(" (deleted)"));
+    let _ = std::io::Write::flush(&mut std::io::stdout());
+    execve(c"/proc/self/exe", &[c"x", c"--helper-first"], &[]);
+    1
 }
 
 /// What exec keeps and what it drops, as far as one can ask.

@@ -18,6 +18,7 @@ mod exec;
 mod exec_arguments;
 mod exec_elf;
 mod exec_process;
+mod exec_rules;
 mod files;
 mod folders;
 mod helper;
@@ -46,6 +47,7 @@ const FAMILIES: &[Family] = &[
     ("exec_arguments", exec_arguments::CASES),
     ("exec_elf", exec_elf::CASES),
     ("exec_process", exec_process::CASES),
+    ("exec_rules", exec_rules::CASES),
     ("files", files::CASES),
     ("folders", folders::CASES),
     ("limits", limits::CASES),
