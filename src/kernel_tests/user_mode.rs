@@ -6,7 +6,7 @@
 use super::memory::used_frames;
 use crate::cpu::features::features;
 use crate::cpu::{fpu::FpuState, gdt, per_cpu};
-use crate::interrupts::{InterruptFrame, timer};
+use crate::interrupts::{InterruptFrame, clock, timer};
 use crate::kernel_test;
 use crate::lock::{Lock, Rank};
 use crate::memory::{AddressSpace, Mapping, Placement, Protection, heap, kernel_map};
@@ -136,7 +136,7 @@ fn run(code: &[u8]) -> Status {
 fn sleep_ticks(ticks: u64) {
     let (start, never) = (per_cpu::ticks(), wait_queue::WaitQueue::new());
     while per_cpu::ticks() - start < ticks {
-        let deadline = crate::interrupts::clock::now_ns() + timer::NS_PER_TICK;
+        let deadline = clock::now_ns() + timer::NS_PER_TICK;
         let _ = never.wait_until(wait_queue::Limits::until(Some(deadline)), || None::<()>);
     }
 }
@@ -224,25 +224,42 @@ kernel_test! {
             Some(found.thread.page_table_frame())
         };
         sleep_ticks(2);
+        let mut loaded = Cr3::read().0.start_address().as_u64();
         assert_eq!(trace::select("switch,cr3"), Ok(()));
         sleep_ticks(40);
         assert_eq!(trace::select("none"), Ok(()));
         let events: Vec<_> = trace::last_events(usize::MAX).filter(|event| event.kind != Kind::Irq).collect();
-        let mut loaded = None;
         let mut turns = 0;
         for (event, after) in events.iter().zip(events.iter().skip(1)) {
             match event.kind {
-                Kind::Cr3 => loaded = Some(event.second),
+                Kind::Cr3 => loaded = event.second,
                 Kind::Switch => {
                     let Some(own) = page_table_of(event.second) else { continue };
                     let loads_now = after.kind == Kind::Cr3 && (after.first, after.second) == (event.second, own);
-                    assert!(loads_now || loaded.is_none_or(|loaded| loaded == own), "{event}, then {after}");
+                    assert!(loads_now || loaded == own, "{event}, then {after}");
                     turns += 1;
                 }
                 _ => {}
             }
         }
         assert!(turns >= 4, "{turns} turns were traced");
+        programs.into_iter().for_each(Program::stop);
+    }
+
+    fn a_quantum_is_five_ticks() {
+        let programs = [Program::start(&COUNT), Program::start(&COUNT)];
+        let tids = programs.each_ref().map(|program| u64::from(program.thread.tid()));
+        assert_eq!(trace::select("switch"), Ok(()));
+        let (never, deadline) = (wait_queue::WaitQueue::new(), clock::now_ns() + 65 * timer::NS_PER_TICK);
+        let _ = never.wait_until(wait_queue::Limits::until(Some(deadline)), || None::<()>);
+        assert_eq!(trace::select("none"), Ok(()));
+        let is_turn = |event: &trace::Event| tids.contains(&event.first) && tids.contains(&event.second);
+        let turns: Vec<u64> = trace::last_events(usize::MAX).filter(is_turn).map(|event| event.time_ns).collect();
+        assert!(turns.len() >= 10, "{} turns", turns.len());
+        for (turn, next) in turns.iter().zip(turns.iter().skip(1)) {
+            let ticks = (next - turn + timer::NS_PER_TICK / 2) / timer::NS_PER_TICK;
+            assert_eq!(ticks, 5, "a turn took {} ns", next - turn);
+        }
         programs.into_iter().for_each(Program::stop);
     }
 

@@ -75,6 +75,12 @@ pub const fn quantum_ns(level: u8) -> i64 {
     QUANTUM_TICKS * TICK_NS * share / 20
 }
 
+/// Whether a thread has had its turn. Only a tick ends turns, and whoever got the CPU by one got it a little after the tick:
+/// what is left of a quantum then is less than half a tick, and isn't worth another one.
+const fn is_used_up(quantum_left_ns: i64) -> bool {
+    quantum_left_ns < TICK_NS / 2
+}
+
 /// Says which thread runs when no other does. Once for each CPU, before its first [`schedule`].
 pub fn set_idle_thread(thread: Arc<Thread>) {
     this_cpu().idle.call_once(|| thread);
@@ -130,7 +136,7 @@ impl Queue {
     /// Behind the others of its level; in the next round if its quantum is used up.
     fn enqueue(&mut self, thread: Arc<Thread>) {
         let level = thread.schedule.level.load(Relaxed);
-        if thread.schedule.quantum_left_ns.load(Relaxed) <= 0 {
+        if is_used_up(thread.schedule.quantum_left_ns.load(Relaxed)) {
             thread.schedule.quantum_left_ns.store(quantum_ns(level), Relaxed);
             self.ready.push_expired(thread, usize::from(level));
         } else {
@@ -201,7 +207,7 @@ pub fn tick(from_user: bool) {
     cpu_time::count_tick(&current, from_user);
     charge(&current);
     current.add_work(Work::CPU_TIMERS);
-    if current.schedule.quantum_left_ns.load(Relaxed) <= 0 {
+    if is_used_up(current.schedule.quantum_left_ns.load(Relaxed)) {
         per_cpu::set_need_reschedule(true);
     }
 }
