@@ -1,14 +1,17 @@
 //! Ways for the kernel to end: `test=crash:KIND`. The harness reads what it says.
 
+use crate::memory::kernel_stack;
 use crate::task::kernel_thread;
 use core::fmt;
 use core::hint::black_box;
+use core::mem::{MaybeUninit, size_of};
 
 /// Starts a thread that brings the kernel down; or does so itself, on the boot stack.
 pub fn start(kind: &str) {
     let function = match kind {
         "boot-stack" => return overflow_the_stack(0),
         "stack" => overflow_the_stack,
+        "large-frame" => step_over_the_guard,
         "null" => follow_a_null_pointer,
         _ => panic_twice,
     };
@@ -20,6 +23,15 @@ extern "C" fn overflow_the_stack(depth: usize) {
     let frame = black_box([depth; 64]);
     overflow_the_stack(frame.len() + depth);
     black_box(frame);
+}
+
+/// One frame larger than a stack and its guard. Its first word lies in somebody else's stack: the compiler has to touch the
+/// pages above it first.
+extern "C" fn step_over_the_guard(value: usize) {
+    const WORDS: usize = kernel_stack::PLACE_BYTES as usize / size_of::<usize>();
+    let mut frame = MaybeUninit::<[usize; WORDS]>::uninit();
+    // SAFETY: within the array, which needs no value.
+    unsafe { black_box(&mut frame).as_mut_ptr().cast::<usize>().write_volatile(value) };
 }
 
 extern "C" fn follow_a_null_pointer(offset: usize) {

@@ -19,6 +19,11 @@ pub fn jobs() -> Vec<Job> {
             &["kernel stack overflow of", "\"doomed\""],
         ),
         dies(
+            "is a frame that is larger than the guard below the stack reported as well?",
+            "large-frame",
+            &["kernel stack overflow of", "\"doomed\""],
+        ),
+        dies(
             "is a boot stack that overflows reported?",
             "boot-stack",
             &["kernel stack overflow of the boot code", "not present"],
