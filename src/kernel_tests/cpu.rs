@@ -1,6 +1,6 @@
 //! The CPU: does it refuse what it must, does time pass, are the entry's own things where they belong?
 
-use super::probe::Outcome;
+use super::probe::{self, Outcome};
 use crate::cpu::exceptions::{Exception, page_fault};
 use crate::cpu::features::features;
 use crate::cpu::fpu::FpuState;
@@ -10,12 +10,50 @@ use crate::interrupts::{clock, timer};
 use crate::lock::InterruptsOff;
 use crate::memory::kernel_map;
 use crate::{attempt, kernel_test, trace};
+use x86_64::VirtAddr;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
-use x86_64::registers::model_specific::SFMask;
+use x86_64::registers::model_specific::{GsBase, KernelGsBase, SFMask};
 use x86_64::registers::rflags::RFlags;
 
 fn refused(exception: Exception, error_code: u64) -> Outcome {
     Outcome::Refused { exception, error_code }
+}
+
+const PROGRAMS_GS: u64 = 0x7000_0000_1000;
+
+/// Raises an exception while GS is the program's, as it is right after an entry from user mode: what GS then was for the
+/// code that goes on, and what became of the attempt.
+macro_rules! with_programs_gs {
+    ($instruction:literal) => {{
+        let (continue_at, continue_rsp) = probe::places();
+        let gs: u64;
+        KernelGsBase::write(VirtAddr::new(PROGRAMS_GS));
+        // SAFETY: with interrupts off nothing looks at GS in between, but for the exception's own entry; the kernel's base is
+        // put back whatever was found. All registers that a call may change are given up.
+        unsafe {
+            core::arch::asm!(
+                "lea r8, [rip + 77f]",
+                "mov [r10], rsp",
+                "mov [r9], r8",
+                "swapgs",
+                $instruction,
+                "77:",
+                "mov ecx, 0xc0000101", // IA32_GS_BASE
+                "rdmsr",
+                "shl rdx, 32",
+                "or rax, rdx",
+                "xchg rax, rsi",
+                "mov rdx, rax",
+                "shr rdx, 32",
+                "wrmsr",
+                inout("rsi") GsBase::read().as_u64() => gs,
+                in("r9") continue_at,
+                in("r10") continue_rsp,
+                clobber_abi("sysv64"),
+            );
+        }
+        (gs, probe::outcome())
+    }};
 }
 
 kernel_test! {
@@ -99,6 +137,24 @@ kernel_test! {
         // SAFETY: sets TF for one instruction.
         unsafe {
             core::arch::asm!("pushfq", "or qword ptr [rsp], 0x100", "popfq", "nop", "pushfq", "and qword ptr [rsp], -0x101", "popfq");
+        }
+    }
+
+    /// As one that hits the first or last instructions of an entry, or an IRETQ that faults. `int 2` is the gate that an NMI
+    /// takes, on its own stack; 3 stands for the gates without one.
+    fn an_exception_in_the_kernel_finds_the_kernels_gs_and_leaves_the_programs() {
+        let before = KernelGsBase::read();
+        let _no_switch = InterruptsOff::new();
+        let found = [
+            (Exception::Debug, with_programs_gs!("int 1")),
+            (Exception::NonMaskableInterrupt, with_programs_gs!("int 2")),
+            (Exception::Breakpoint, with_programs_gs!("int 3")),
+            (Exception::MachineCheck, with_programs_gs!("int 18")),
+        ];
+        KernelGsBase::write(before);
+        for (exception, (gs, outcome)) in found {
+            assert_eq!(outcome, refused(exception, 0));
+            assert_eq!(gs, PROGRAMS_GS, "the interrupted code gets back the GS that it had");
         }
     }
 

@@ -20,6 +20,7 @@ use crate::memory::{
 use crate::task::credentials::Credentials;
 use alloc::vec::Vec;
 use core::ops::Range;
+use core::sync::atomic::AtomicU64;
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::{PageTableFlags as Flags, PhysFrame};
 use x86_64::{PhysAddr, VirtAddr};
@@ -61,15 +62,26 @@ pub fn used_frames() -> usize {
 kernel_test! {
     fn no_kernel_mapping_is_writable_and_executable_or_the_users() {
         let has_nx = features().nx;
-        let mut count = 0;
+        // One of each kind that comes after boot: a stack, a large block of the heap, a device.
+        let _stack = kernel_stack::KernelStack::new().expect("memory");
+        let _block: Vec<u8> = Vec::with_capacity(300_000);
+        let device = frames::PageRef::new_zeroed().expect("memory").into_frame().start_address();
+        for caching in [kernel_map::Caching::Uncached, kernel_map::Caching::WriteCombining] {
+            device_map::map_device(device, 1, caching).expect("room");
+        }
+        let (mut count, mut windows) = (0, [false; 3]);
         kernel_map::for_each_mapping(|address, _, entry| {
             count += 1;
+            for (window, seen) in [kernel_map::STACKS, kernel_map::HEAP, kernel_map::DEVICES].iter().zip(&mut windows) {
+                *seen |= window.contains(&address);
+            }
             let executable = !entry.contains(Flags::NO_EXECUTE);
             assert!(!has_nx || !entry.contains(Flags::WRITABLE) || !executable, "{address:#x} is writable and executable");
             assert!(!entry.contains(Flags::USER_ACCESSIBLE), "{address:#x} is the user's");
             assert!(!features().pge || entry.contains(Flags::GLOBAL), "{address:#x} isn't global");
         });
         assert!(count > 500, "only {count} mappings were seen");
+        assert_eq!(windows, [true; 3], "stacks, heap, devices");
     }
 
     fn the_direct_map_has_all_memory_in_the_largest_pages_there_are() {
@@ -193,6 +205,7 @@ kernel_test! {
     fn text_and_constants_are_not_writable_and_data_does_not_run() {
         extern "C" fn nothing() {}
         static CONSTANT: [u8; 64] = [0xc3; 64];
+        static VARIABLE: AtomicU64 = AtomicU64::new(0xc3c3_c3c3_c3c3_c3c3);
         let data = alloc::boxed::Box::new([0xc3_u8; 64]);
         assert_eq!(probe::execute(nothing as *const () as u64), Ok(()));
         assert_eq!(probe::write(nothing as *const () as u64), Err(PRESENT | WRITE));
@@ -203,6 +216,8 @@ kernel_test! {
         let expected = if features().nx { Err(PRESENT | FETCH) } else { Ok(()) };
         assert_eq!(probe::execute(data.as_ptr() as u64), expected);
         assert_eq!(probe::execute(CONSTANT.as_ptr() as u64), expected);
+        assert_eq!(probe::write(VARIABLE.as_ptr() as u64), Ok(()));
+        assert_eq!(probe::execute(VARIABLE.as_ptr() as u64), expected);
     }
 
     fn the_boot_page_tables_identity_mapping_is_gone() {

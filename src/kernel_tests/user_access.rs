@@ -140,4 +140,37 @@ kernel_test! {
             assert_eq!(space.lock().resident_bytes(), 2 * PAGE);
         });
     }
+
+    /// The processor's own TLB, where the host's tests have a model of one.
+    fn does_no_translation_outlive_a_change_of_its_page() {
+        for pages in [1, 2] {
+            let (range, last) = (START..START + pages * PAGE, UserAddress::new(START + (pages - 1) * PAGE));
+            // Has all pages in the TLB, as ones that may be written.
+            let write_all = |value: u64| {
+                for page in range.clone().step_by(PAGE as usize) {
+                    assert_eq!(user_access::write_value(UserAddress::new(page), &value), Ok(()));
+                    assert_eq!(user_access::read_value::<u64>(UserAddress::new(page)), Ok(value));
+                }
+            };
+            with_user_pages(|space| {
+                write_all(1);
+                let mut child = space.lock().clone_for_fork().expect("memory");
+                write_all(2);
+                let mut bytes = [0; 8];
+                child.read_bytes(last.as_u64(), &mut bytes).expect("it has the page");
+                assert_eq!(u64::from_le_bytes(bytes), 1, "what is written after a fork is the writer's own");
+                drop(child);
+                space.lock().discard(range.clone()).expect("an area");
+                assert_eq!(user_access::read_value::<u64>(last), Ok(0), "what was discarded is gone");
+                write_all(3);
+                space.lock().protect(range.clone(), Protection::READ).expect("an area");
+                assert_eq!(user_access::read_value::<u64>(last), Ok(3));
+                assert_eq!(user_access::write_value(last, &4_u64), Err(Errno::EFAULT), "it may only be read now");
+                space.lock().protect(range.clone(), RW).expect("an area");
+                write_all(5);
+                space.lock().unmap(range.clone()).expect("an area");
+                assert_eq!(user_access::read_value::<u64>(last), Err(Errno::EFAULT), "what was unmapped is gone");
+            });
+        }
+    }
 }
