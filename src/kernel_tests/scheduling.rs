@@ -1,12 +1,14 @@
 //! Threads: do they run, wait, wake and end, and leave nothing behind?
 
 use super::memory::used_frames;
+use crate::errno::Errno;
+use crate::interrupts::clock;
 use crate::kernel_test;
 use crate::memory::heap;
 use crate::task::process::tasks;
 use crate::task::{kernel_thread, scheduler, wait_queue};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 kernel_test! {
     fn two_threads_take_turns_by_yielding() {
@@ -71,9 +73,52 @@ kernel_test! {
         assert!(EVENT.is_empty());
     }
 
+    /// A wake-up takes a waiter out of the list; one that goes on waiting has to stand there again, and behind the others.
+    fn a_waiter_that_was_woken_for_nothing_is_woken_again() {
+        static EVENT: wait_queue::WaitQueue = wait_queue::WaitQueue::new();
+        static HAPPENED: AtomicUsize = AtomicUsize::new(0);
+        static LEFT: AtomicUsize = AtomicUsize::new(0);
+        extern "C" fn wait(own: usize) {
+            let seen = EVENT.wait_until(wait_queue::Limits::NONE, || Some(HAPPENED.load(Relaxed)).filter(|n| *n == own));
+            assert_eq!((seen, LEFT.fetch_add(1, Relaxed) + 1), (Ok(own), own));
+        }
+        let waiters = [1, 2, 3].map(|own| kernel_thread::spawn("waiter", wait, own).expect("a thread"));
+        (0..3).for_each(|_| scheduler::yield_now());
+        for event in 1..=3 {
+            assert!((0..5).all(|_| EVENT.wake_one() && { scheduler::yield_now(); true }), "before event {event}");
+            HAPPENED.store(event, Relaxed);
+            while LEFT.load(Relaxed) < event {
+                assert!(EVENT.wake_one(), "nobody waits for event {event} any more");
+                scheduler::yield_now();
+            }
+        }
+        waiters.iter().for_each(|waiter| kernel_thread::join(waiter));
+        assert!(EVENT.is_empty());
+    }
+
+    fn sleepers_wake_in_the_order_of_their_deadlines_and_none_early() {
+        const SLEEPERS: u64 = 200;
+        static WOKEN: AtomicUsize = AtomicUsize::new(0);
+        static START_NS: AtomicU64 = AtomicU64::new(0);
+        extern "C" fn sleep(order: usize) {
+            let never = wait_queue::WaitQueue::new();
+            let deadline_ns = START_NS.load(Relaxed) + (order as u64 + 1) * 20_000_000;
+            let result = never.wait_until(wait_queue::Limits::until(Some(deadline_ns)), || None::<()>);
+            assert_eq!(result, Err(Errno::ETIMEDOUT));
+            let late_ns = clock::now_ns().checked_sub(deadline_ns).expect("not early");
+            assert!(late_ns < 30_000_000, "sleeper {order} slept {late_ns} ns too long");
+            assert_eq!(WOKEN.fetch_add(1, Relaxed), order);
+        }
+        START_NS.store(clock::now_ns() + 100_000_000, Relaxed);
+        // Begun in another order than they are to wake in.
+        let order = |number: u64| (number * 77 % SLEEPERS) as usize;
+        let spawn = |number| kernel_thread::spawn("sleeper", sleep, order(number)).expect("a thread");
+        let threads: Vec<_> = (0..SLEEPERS).map(spawn).collect();
+        threads.iter().for_each(|thread| kernel_thread::join(thread));
+        assert_eq!(WOKEN.load(Relaxed), SLEEPERS as usize);
+    }
+
     fn a_wait_with_a_time_limit_ends_by_the_clock() {
-        use crate::errno::Errno;
-        use crate::interrupts::clock;
         let never = wait_queue::WaitQueue::new();
         let start = clock::now_ns();
         let deadline = start + 30_000_000;
