@@ -72,8 +72,9 @@ pub struct AddressSpace {
     pub(super) heap: Range<u64>,
     pub limits: Limits,
     pub layout: ProgramLayout,
-    /// Pages in areas, and those of them that RLIMIT_DATA counts.
+    /// Pages in areas, the most there ever were, and those that RLIMIT_DATA counts.
     pub(super) mapped_pages: u64,
+    peak_mapped_pages: u64,
     pub(super) data_pages: u64,
     /// What areas that are gone showed. To be dropped when no lock is held: it may be the last that is left of a file.
     removed: Vec<Arc<dyn PageSource>>,
@@ -93,6 +94,7 @@ impl AddressSpace {
             limits: Limits::DEFAULT,
             layout: ProgramLayout::default(),
             mapped_pages: 0,
+            peak_mapped_pages: 0,
             data_pages: 0,
             removed: Vec::new(),
             resident_pages: 0,
@@ -112,6 +114,10 @@ impl AddressSpace {
 
     pub fn mapped_bytes(&self) -> u64 {
         self.mapped_pages * PAGE
+    }
+
+    pub fn peak_mapped_bytes(&self) -> u64 {
+        self.peak_mapped_pages.max(self.mapped_pages) * PAGE
     }
 
     pub fn data_bytes(&self) -> u64 {
@@ -234,6 +240,7 @@ impl AddressSpace {
         let objects = || going().filter_map(|area| area.object());
         self.removed.try_reserve(objects().count()).map_err(|_| Errno::ENOMEM)?;
         self.removed.extend(objects().map(Arc::clone));
+        self.peak_mapped_pages = self.peak_mapped_pages.max(self.mapped_pages);
         for area in going() {
             self.mapped_pages -= area.pages();
             self.data_pages -= if area.mapping.is_data() { area.pages() } else { 0 };

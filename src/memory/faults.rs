@@ -109,7 +109,10 @@ pub fn handle(address: u64, frame: &mut InterruptFrame) -> bool {
         super::kernel_stack::trim();
         resolved = try_once();
     }
-    let Err(refusal) = resolved.unwrap_or(Err(FaultRefusal::Unmapped)) else { return true };
+    let Err(refusal) = resolved.unwrap_or(Err(FaultRefusal::Unmapped)) else {
+        thread.counts.note_fault();
+        return true;
+    };
     if refusal == FaultRefusal::OutOfMemory {
         // Before the touch is repeated, or, in the kernel, once the call is over: here a lock may be held.
         thread.add_work(Work::OUT_OF_MEMORY);

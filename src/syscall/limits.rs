@@ -1,13 +1,13 @@
 //! Resource limits, and what has been used.
 
-use super::process::{ResourceUsage, as_timeval};
 use crate::errno::Errno;
 use crate::memory::user_access::{self, UserAddress};
+use crate::task::Thread;
 use crate::task::limits::{Limit, Resource};
 use crate::task::process::{self, Process};
-use crate::task::{Thread, cpu_time};
+use crate::task::usage::Usage;
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering::Relaxed;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 const RUSAGE_SELF: i32 = 0;
 const RUSAGE_CHILDREN: i32 = -1;
@@ -16,6 +16,23 @@ const RUSAGE_THREAD: i32 = 1;
 const OPEN_FILES_MAX: u64 = 1 << 20;
 /// times(2) counts in hundredths of a second.
 const NS_PER_CLOCK_TICK: u64 = 10_000_000;
+
+/// getrusage(2)'s structure; what nobody counts is zero, as on Linux.
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct ResourceUsage {
+    user_time: [i64; 2],
+    system_time: [i64; 2],
+    peak_resident_kib: i64,
+    unused: [i64; 3],
+    minor_faults: i64,
+    major_faults: i64,
+    unused_2: [i64; 6],
+    voluntary_switches: i64,
+    involuntary_switches: i64,
+}
+
+const _: () = assert!(size_of::<ResourceUsage>() == 144);
 
 pub fn getrlimit(thread: &Thread, resource: u32, result: UserAddress) -> Result<(), Errno> {
     prlimit64(thread, 0, resource, UserAddress::NULL, result)
@@ -70,36 +87,45 @@ fn set(thread: &Thread, target: &Process, resource: Resource, old: Limit, new: L
 }
 
 pub fn getrusage(thread: &Thread, who: i32, result: UserAddress) -> Result<(), Errno> {
-    let times = &thread.process.times;
+    let process = &thread.process;
     let usage = match who {
-        RUSAGE_SELF => usage_of_process(&thread.process),
-        RUSAGE_THREAD => {
-            let (user_ns, system_ns) = cpu_time::split_run_time(thread);
-            usage_of(user_ns, system_ns)
-        }
-        RUSAGE_CHILDREN => usage_of(times.children_user.load(Relaxed), times.children_system.load(Relaxed)),
+        RUSAGE_SELF => process.usage(),
+        // Memory is the process's, so that is what a thread is told.
+        RUSAGE_THREAD => Usage { peak_bytes: process.peak_resident_bytes(), ..thread.usage() },
+        RUSAGE_CHILDREN => process.usage.children.get(),
         _ => return Err(Errno::EINVAL),
     };
-    user_access::write_value(result, &usage)
+    write_usage(result, usage)
 }
 
-fn usage_of(user_ns: u64, system_ns: u64) -> ResourceUsage {
-    ResourceUsage { user_time: as_timeval(user_ns), system_time: as_timeval(system_ns), ..ResourceUsage::default() }
+/// For wait4 and waitid: what a child has used, and the children that it has waited for.
+pub fn write_usage_of_child(result: UserAddress, child: &Process) -> Result<(), Errno> {
+    write_usage(result, child.usage().plus(child.usage.children.get()))
 }
 
-fn usage_of_process(process: &Process) -> ResourceUsage {
-    let (user_ns, system_ns) = process.run_times();
-    let peak = process.with_address_space(|space| space.lock().peak_resident_bytes()).unwrap_or(0);
-    ResourceUsage { peak_resident_kib: (peak / 1024) as i64, ..usage_of(user_ns, system_ns) }
+fn write_usage(result: UserAddress, usage: Usage) -> Result<(), Errno> {
+    let resources = ResourceUsage {
+        user_time: as_timeval(usage.user_ns),
+        system_time: as_timeval(usage.system_ns),
+        peak_resident_kib: (usage.peak_bytes / 1024) as i64,
+        minor_faults: usage.minor_faults as i64,
+        voluntary_switches: usage.voluntary_switches as i64,
+        involuntary_switches: usage.involuntary_switches as i64,
+        ..ResourceUsage::default()
+    };
+    user_access::write_value(result, &resources)
+}
+
+/// Seconds and microseconds.
+fn as_timeval(ns: u64) -> [i64; 2] {
+    [(ns / 1_000_000_000) as i64, (ns % 1_000_000_000 / 1_000) as i64]
 }
 
 pub fn times(thread: &Thread, result: UserAddress) -> Result<i64, Errno> {
     if !result.is_null() {
-        let (user_ns, system_ns) = thread.process.run_times();
-        let times = &thread.process.times;
-        let children = [times.children_user.load(Relaxed), times.children_system.load(Relaxed)];
-        let all = [user_ns, system_ns, children[0], children[1]].map(|ns| (ns / NS_PER_CLOCK_TICK) as i64);
-        user_access::write_value(result, &all)?;
+        let (own, children) = (thread.process.usage(), thread.process.usage.children.get());
+        let all = [own.user_ns, own.system_ns, children.user_ns, children.system_ns];
+        user_access::write_value(result, &all.map(|ns| (ns / NS_PER_CLOCK_TICK) as i64))?;
     }
     Ok((crate::interrupts::clock::now_ns() / NS_PER_CLOCK_TICK) as i64)
 }

@@ -1,5 +1,6 @@
 //! Making processes and threads, ending them, and waiting for children.
 
+use super::limits;
 use crate::errno::Errno;
 use crate::memory::user_access::{self, UserAddress};
 use crate::task::family::{Status, Wanted, Whom};
@@ -22,23 +23,6 @@ const ARCH_SET_GS: u32 = 0x1001;
 const ARCH_SET_FS: u32 = 0x1002;
 const ARCH_GET_FS: u32 = 0x1003;
 const ARCH_GET_GS: u32 = 0x1004;
-
-/// getrusage(2)'s structure; what Keel doesn't count is zero, as on Linux.
-#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct ResourceUsage {
-    pub user_time: [i64; 2],
-    pub system_time: [i64; 2],
-    pub peak_resident_kib: i64,
-    pub unused: [i64; 3],
-    pub minor_faults: i64,
-    pub major_faults: i64,
-    pub unused_2: [i64; 6],
-    pub voluntary_switches: i64,
-    pub involuntary_switches: i64,
-}
-
-const _: () = assert!(size_of::<ResourceUsage>() == 144);
 
 pub fn sched_yield(_: &Thread) {
     scheduler::yield_now();
@@ -101,23 +85,9 @@ pub fn wait4(thread: &Thread, pid: i32, status: UserAddress, options: u32, usage
         user_access::write_value(status, &news.as_wait_status())?;
     }
     if !usage.is_null() {
-        user_access::write_value(usage, &usage_of_child(&child))?;
+        limits::write_usage_of_child(usage, &child)?;
     }
     Ok(child.pid)
-}
-
-pub fn usage_of_child(child: &process::Process) -> ResourceUsage {
-    let times = &child.times;
-    ResourceUsage {
-        user_time: as_timeval(times.ended_user.load(Relaxed) + times.children_user.load(Relaxed)),
-        system_time: as_timeval(times.ended_system.load(Relaxed) + times.children_system.load(Relaxed)),
-        ..ResourceUsage::default()
-    }
-}
-
-/// Seconds and microseconds.
-pub fn as_timeval(ns: u64) -> [i64; 2] {
-    [(ns / 1_000_000_000) as i64, (ns % 1_000_000_000 / 1_000) as i64]
 }
 
 pub fn set_tid_address(thread: &Thread, address: UserAddress) -> u32 {
@@ -183,7 +153,7 @@ pub fn waitid(
     if let Some((child, _)) = &news
         && !usage.is_null()
     {
-        user_access::write_value(usage, &usage_of_child(child))?;
+        limits::write_usage_of_child(usage, child)?;
     }
     if info.is_null() {
         return Ok(());

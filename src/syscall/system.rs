@@ -3,6 +3,7 @@
 use crate::PAGE_SIZE;
 use crate::drivers::{power, terminal};
 use crate::errno::Errno;
+use crate::fs::root;
 use crate::interrupts::clock;
 use crate::lock::{Lock, Rank};
 use crate::memory::frames;
@@ -10,7 +11,7 @@ use crate::memory::user_access::{self, UserAddress};
 use crate::random;
 use crate::task::process::{self, Process};
 use crate::task::yield_point::yield_point;
-use crate::task::{Thread, init, scheduler};
+use crate::task::{Thread, cpu_time, init, scheduler};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -125,10 +126,10 @@ pub fn sysinfo(_: &Thread, result: UserAddress) -> Result<(), Errno> {
     let bytes = |count: usize| count as u64 * PAGE_SIZE as u64;
     let information = SystemInformation {
         uptime_seconds: (clock::now_ns() / 1_000_000_000) as i64,
-        loads: [0; 3],
+        loads: cpu_time::load_averages_scaled(),
         total_memory: bytes(counts.total),
         free_memory: bytes(counts.free),
-        shared_memory: 0,
+        shared_memory: bytes(root::pages_in_files() as usize),
         buffer_memory: 0,
         total_swap: 0,
         free_swap: 0,

@@ -93,8 +93,8 @@ fn cpu_time_of(thread: &Thread, clock_id: i32) -> Result<u64, Errno> {
 
 /// What a process's threads have run, those that ended included.
 fn process_time_ns(process: &process::Process) -> u64 {
-    let (user_ns, system_ns) = process.run_times();
-    user_ns.saturating_add(system_ns)
+    let usage = process.usage_of_threads();
+    usage.user_ns.saturating_add(usage.system_ns)
 }
 
 pub fn clock_gettime(thread: &Thread, clock_id: i32, result: UserAddress) -> Result<(), Errno> {

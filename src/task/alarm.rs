@@ -228,6 +228,6 @@ fn cpu_index(timer: Timer) -> usize {
 
 /// The CPU time that a timer counts.
 fn used(process: &Process, timer: Timer) -> u64 {
-    let (user_ns, system_ns) = process.run_times();
-    if timer == Timer::Virtual { user_ns } else { user_ns.saturating_add(system_ns) }
+    let usage = process.usage_of_threads();
+    if timer == Timer::Virtual { usage.user_ns } else { usage.user_ns.saturating_add(usage.system_ns) }
 }

@@ -30,6 +30,11 @@ pub fn load_averages() -> [(u64, u64); 3] {
     LOAD.lock().hundredths()
 }
 
+/// For sysinfo(2).
+pub fn load_averages_scaled() -> [u64; 3] {
+    LOAD.lock().scaled()
+}
+
 /// By each tick, before it is counted; `ready` tells how many threads want to run.
 pub(super) fn note_load(ready: impl FnOnce() -> usize) {
     if ticks_spent().into_iter().sum::<u64>().is_multiple_of(TICKS_PER_LOAD) {

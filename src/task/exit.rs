@@ -40,7 +40,7 @@ pub fn end_thread() -> ! {
     let thread = current();
     let process = thread.process.clone();
     tell_joiners(&thread);
-    process.times.add_ended_thread(&thread);
+    process.usage.threads.add(thread.usage());
     // Before it leaves the list: a thread in execve that is left alone takes over the process's id at once.
     forget_thread(&thread, thread.tid() != process.pid);
     if process.remove_thread(&thread) == 0 {
@@ -128,7 +128,8 @@ fn end_last_thread(process: &Arc<Process>) {
     let Some((parent, exit_signal)) = parent else { return };
     let reap_at_once = signal::tell_parent_of_end(&parent, process, exit_signal, status);
     if reap_at_once {
-        reap(&parent, process.pid);
+        // What it used is booked to nobody, as on Linux.
+        drop(reap(process.pid));
     }
     parent.children_changed.wake_all();
 }
@@ -223,22 +224,20 @@ pub fn wait(wanted: &Wanted, no_hang: bool, consume: bool) -> Result<Option<(Arc
     let child = super::process::find_process(pid).ok_or(Errno::ECHILD)?;
     if consume {
         match status {
-            Status::Exited(_) | Status::Killed { .. } => reap(&process, pid),
+            Status::Exited(_) | Status::Killed { .. } => {
+                if let Some(child) = reap(pid) {
+                    process.usage.children.add(child.usage.threads.get().plus(child.usage.children.get()));
+                }
+            }
             Status::Stopped { .. } | Status::Continued => tasks().family.take_report(pid),
         }
     }
     Ok(Some((child, status)))
 }
 
-/// Forgets a process whose end has been told, and books its times to its parent.
-fn reap(parent: &Process, pid: u32) {
-    let removed = {
-        let mut tasks = tasks();
-        tasks.threads.release(pid);
-        tasks.family.remove(pid)
-    };
-    if let Some(child) = &removed {
-        parent.times.add_child(&child.times);
-    }
-    drop(removed);
+/// Forgets a process whose end has been told. None where somebody else has done so.
+fn reap(pid: u32) -> Option<Arc<Process>> {
+    let mut tasks = tasks();
+    tasks.threads.release(pid);
+    tasks.family.remove(pid)
 }

@@ -28,6 +28,11 @@ impl Averages {
         }
     }
 
+    /// As sysinfo(2) gives them: with 16 bits behind the point.
+    pub fn scaled(&self) -> [u64; 3] {
+        self.0.map(|average| average << (16 - FRACTION_BITS))
+    }
+
     /// Whole part and hundredths of each.
     pub fn hundredths(&self) -> [(u64, u64); 3] {
         self.0.map(|average| {

@@ -1,7 +1,7 @@
 //! Threads and processes: what runs, what waits, and who is whose child.
 //!
 //! - [`thread`], [`process`]: the two structures. [`family`], [`ids`]: how they are found, and who waits for whom.
-//! - [`scheduler`], [`ready_queue`]: whose turn it is; [`cpu_time`]: who has had how much. [`switch`]: the hand-over (core story 4).
+//! - [`scheduler`], [`ready_queue`]: whose turn it is; [`cpu_time`], [`usage`]: who has had how much. [`switch`]: the hand-over (core story 4).
 //! - [`wait_queue`], [`timers`], [`deadlines`], [`futex`]: waiting.
 //! - [`fork`], [`exit`]: how they come and go. [`signal`]: what interrupts them. [`user_return`]: the way out.
 //!   [`yield_point`]: the stops on a long way. [`out_of_memory`]: who must end when there is no more.
@@ -14,6 +14,7 @@ pub mod limits;
 pub mod load;
 pub mod ready_queue;
 pub mod signal;
+pub mod usage;
 
 macro_rules! on_the_machine {
     ($($module:ident),*) => { $(#[cfg(target_os = "none")] pub mod $module;)* };

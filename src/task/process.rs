@@ -7,6 +7,7 @@ use super::ids::IdTable;
 use super::limits::{Limits, Resource};
 use super::signal::ProcessSignals;
 use super::thread::{NAME_BYTES, Thread};
+use super::usage::{Total, Usage};
 use super::wait_queue::WaitQueue;
 use crate::drivers::terminal::Controlling;
 use crate::errno::Errno;
@@ -17,7 +18,7 @@ use crate::lock::{Guard, Lock, Rank};
 use crate::memory::AddressSpace;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 pub type SharedAddressSpace = Arc<Lock<AddressSpace>>;
 
@@ -33,7 +34,7 @@ pub struct Process {
     pub limits: Lock<Limits>,
     pub signals: ProcessSignals,
     threads: Lock<Vec<Arc<Thread>>>,
-    pub times: Times,
+    pub usage: UsageOfEnded,
     pub(super) timers: Timers,
     /// Its children's news: ends, stops, continuations.
     pub children_changed: WaitQueue,
@@ -63,15 +64,13 @@ pub struct Process {
     pub personality: AtomicU64,
 }
 
-/// CPU time of threads that have ended, and of children that have been waited for, in ns.
+/// What those used who are no more.
 #[derive(Default)]
-pub struct Times {
-    pub ended_user: AtomicU64,
-    pub ended_system: AtomicU64,
-    pub children_user: AtomicU64,
-    pub children_system: AtomicU64,
-    /// The largest resident set of a child that was waited for, in pages.
-    pub children_peak_pages: AtomicUsize,
+pub struct UsageOfEnded {
+    /// The process's own threads, and its earlier images.
+    pub threads: Total,
+    /// Children that have been waited for, and theirs.
+    pub children: Total,
 }
 
 /// What a new process is made of.
@@ -112,7 +111,7 @@ impl Process {
             limits: Lock::new(Rank::Process, parts.limits),
             signals: parts.signals,
             threads: Lock::new(Rank::Process, Vec::new()),
-            times: Times::default(),
+            usage: UsageOfEnded::default(),
             timers: Timers::new()?,
             children_changed: WaitQueue::new(),
             threads_changed: WaitQueue::new(),
@@ -145,7 +144,11 @@ impl Process {
     /// Puts another address space in the place of the present one, which is returned. Only this process's own thread does
     /// this, when it is the only one (execve, exit).
     pub fn replace_address_space(&self, new: Option<SharedAddressSpace>) -> Option<SharedAddressSpace> {
-        core::mem::replace(&mut *self.address_space.lock(), new)
+        let old = core::mem::replace(&mut *self.address_space.lock(), new);
+        if let Some(old) = &old {
+            self.usage.threads.note_peak(old.lock().peak_resident_bytes());
+        }
+        old
     }
 
     /// ESRCH where the process has ended.
@@ -271,28 +274,20 @@ impl Process {
 }
 
 impl Process {
-    /// User and system time of its threads in ns, those that ended included.
-    pub fn run_times(&self) -> (u64, u64) {
-        let ended = (self.times.ended_user.load(Relaxed), self.times.ended_system.load(Relaxed));
-        self.threads().iter().fold(ended, |(user, system), thread| {
-            let (own_user, own_system) = super::cpu_time::split_run_time(thread);
-            (user.wrapping_add(own_user), system.wrapping_add(own_system))
-        })
-    }
-}
-
-impl Times {
-    /// Books what a thread has used, when it ends.
-    pub fn add_ended_thread(&self, thread: &Thread) {
-        let (user_ns, system_ns) = super::cpu_time::split_run_time(thread);
-        self.ended_user.fetch_add(user_ns, Relaxed);
-        self.ended_system.fetch_add(system_ns, Relaxed);
+    /// What its threads have used, those that ended included, and how much memory it had at most.
+    pub fn usage(&self) -> Usage {
+        Usage { peak_bytes: self.peak_resident_bytes(), ..self.usage_of_threads() }
     }
 
-    /// Books what a child, and its waited-for children, have used, when its status has been asked for.
-    pub fn add_child(&self, child: &Times) {
-        self.children_user.fetch_add(child.ended_user.load(Relaxed) + child.children_user.load(Relaxed), Relaxed);
-        self.children_system.fetch_add(child.ended_system.load(Relaxed) + child.children_system.load(Relaxed), Relaxed);
+    /// The same, but for memory.
+    pub fn usage_of_threads(&self) -> Usage {
+        self.threads().iter().fold(self.usage.threads.get(), |sum, thread| sum.plus(thread.usage()))
+    }
+
+    /// The largest resident set that it has had, this image or an earlier one.
+    pub fn peak_resident_bytes(&self) -> u64 {
+        let present = self.with_address_space(|space| space.lock().peak_resident_bytes()).unwrap_or(0);
+        present.max(self.usage.threads.get().peak_bytes)
     }
 }
 

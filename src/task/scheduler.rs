@@ -97,7 +97,9 @@ pub fn schedule() {
     let Some(idle) = cpu.idle.get() else { return };
     per_cpu::set_need_reschedule(false);
     let previous = super::current_raw();
-    charge(&super::current());
+    let current = super::current();
+    charge(&current);
+    let is_voluntary = current.schedule.state.load(Relaxed) != State::Running as u8;
     let mut queue = cpu.queue.lock();
     // SAFETY: the CPU holds the running thread's own reference, made by `Arc::into_raw` below when it got the CPU; here that
     // reference is taken back.
@@ -108,6 +110,7 @@ pub fn schedule() {
         cpu_time::count_switch();
         // SAFETY: interrupts are off, no lock is held, and `previous` is kept alive by where `put_away` put it.
         unsafe {
+            (*previous).counts.note_switch(is_voluntary);
             (*next).schedule.charged_until_ns.store(clock::now_ns(), Relaxed);
             switch::switch_to(&*previous, &*next);
         }

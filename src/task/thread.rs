@@ -9,6 +9,7 @@ use super::process::{Process, SharedAddressSpace};
 use super::ready_queue::{Link, Ready};
 use super::signal::ThreadSignals;
 use super::timers::TimerRoom;
+use super::usage::{Counts, Usage};
 use super::wait_queue::WaitQueue;
 use crate::cpu::fpu::FpuState;
 use crate::cpu::layout::asm_constant;
@@ -45,6 +46,7 @@ pub struct Thread {
 
     pub process: Arc<Process>,
     pub(super) schedule: Schedule,
+    pub(crate) counts: Counts,
     pub signals: ThreadSignals,
     name: Lock<[u8; NAME_BYTES]>,
     /// Where it stands in its process's list of threads.
@@ -147,6 +149,7 @@ impl Thread {
             kernel_stack,
             process,
             schedule: Schedule::new(),
+            counts: Counts::default(),
             signals: ThreadSignals::new(),
             name: Lock::new(Rank::Thread, [0; NAME_BYTES]),
             group_index: AtomicUsize::new(usize::MAX),
@@ -189,6 +192,12 @@ impl Thread {
         let mut last = self.last_exception.lock();
         let fault_address = fault_address.unwrap_or(last.fault_address);
         *last = LastException { vector, error_code, fault_address };
+    }
+
+    /// What it has used, but for memory, which is its process's.
+    pub fn usage(&self) -> Usage {
+        let (user_ns, system_ns) = super::cpu_time::split_run_time(self);
+        Usage { user_ns, system_ns, ..self.counts.get() }
     }
 
     pub fn set_restart(&self, deadline_ns: u64, remaining: UserAddress) {

@@ -8,8 +8,9 @@ use crate::errno::Errno;
 use crate::memory::{AddressSpace, Area, AreaFlags, Backing, Protection};
 use crate::task::limits::{INFINITY, Resource};
 use crate::task::process::tasks;
+use crate::task::scheduler;
 use crate::task::signal::SignalSet;
-use crate::task::{Thread, cpu_time, scheduler};
+use crate::task::usage::Usage;
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -29,6 +30,7 @@ struct Relations {
 #[derive(Default)]
 struct Memory {
     mapped: u64,
+    peak_mapped: u64,
     resident: u64,
     peak: u64,
     data: u64,
@@ -72,7 +74,9 @@ pub(super) fn stat(subject: &Subject, text: &mut Text) -> Result<(), Errno> {
         memory = Memory { mapped: memory.mapped, resident: memory.resident, ..Memory::default() };
     }
     let signals = signals_of(subject);
-    let (user, system, children_user, children_system) = ticks(subject);
+    let (own, children) = (usage(subject), subject.process.usage.children.get());
+    let [user, system, children_user, children_system] =
+        [own.user_ns, own.system_ns, children.user_ns, children.system_ns].map(|ns| ns / NS_PER_TICK);
     let nice = nice_of(subject);
     let state = state(subject, &relations);
     let start_ticks = subject.process.start_time_ns / NS_PER_TICK;
@@ -83,10 +87,10 @@ pub(super) fn stat(subject: &Subject, text: &mut Text) -> Result<(), Errno> {
     };
     text.print(format_args!("{} (", subject.id()))?;
     push_name(subject, text)?;
-    // Terminal, foreground group, flags, faults.
+    // No flags, and no faults that wait for a device.
     text.print(format_args!(
-        ") {state} {} {} {} {terminal} {foreground} 0 0 0 0 0 ",
-        relations.parent, relations.group, relations.session
+        ") {state} {} {} {} {terminal} {foreground} 0 {} {} 0 0 ",
+        relations.parent, relations.group, relations.session, own.minor_faults, children.minor_faults
     ))?;
     text.print(format_args!(
         "{user} {system} {children_user} {children_system} {} {nice} {} 0 {start_ticks} {} {} {} ",
@@ -146,13 +150,13 @@ pub(super) fn status(subject: &Subject, text: &mut Text) -> Result<(), Errno> {
     text.push(b"\n")?;
     if !relations.ended && process.address_space().is_some() {
         let lines = [
-            ("VmPeak", memory.mapped),
+            ("VmPeak", memory.peak_mapped),
             ("VmSize", memory.mapped),
             ("VmHWM", memory.peak),
             ("VmRSS", memory.resident),
             ("VmData", memory.data),
             ("VmStk", memory.stack),
-            ("VmExe", memory.text.end.saturating_sub(memory.text.start)),
+            ("VmExe", whole_pages(&memory.text)),
             ("VmPTE", memory.page_tables),
         ];
         for (name, bytes) in lines {
@@ -176,19 +180,25 @@ pub(super) fn status(subject: &Subject, text: &mut Text) -> Result<(), Errno> {
         let set = if matches!(name, "CapInh" | "CapAmb") { 0 } else { capabilities };
         text.print(format_args!("{name}:\t{set:016x}\n"))?;
     }
-    text.push(b"Cpus_allowed:\t1\nCpus_allowed_list:\t0\n")
+    let no_new_privileges = u8::from(process.no_new_privileges.load(Relaxed));
+    text.print(format_args!("NoNewPrivs:\t{no_new_privileges}\nSeccomp:\t0\n"))?;
+    text.push(b"Cpus_allowed:\t1\nCpus_allowed_list:\t0\n")?;
+    let switches = subject.main_thread().map(|thread| thread.usage()).unwrap_or_default();
+    text.print(format_args!(
+        "voluntary_ctxt_switches:\t{}\nnonvoluntary_ctxt_switches:\t{}\n",
+        switches.voluntary_switches, switches.involuntary_switches
+    ))
 }
 
 /// `proc_pid_statm(5)`, in pages.
 pub(super) fn memory(subject: &Subject, text: &mut Text) -> Result<(), Errno> {
     let memory = memory_of(subject);
-    let pages = |bytes: u64| bytes.div_ceil(PAGE_SIZE as u64);
-    let code = memory.text.end.saturating_sub(memory.text.start);
+    let pages = |bytes: u64| bytes / PAGE_SIZE as u64;
     text.print(format_args!(
         "{} {} 0 {} 0 {} 0\n",
         pages(memory.mapped),
         pages(memory.resident),
-        pages(code),
+        pages(whole_pages(&memory.text)),
         pages(memory.data)
     ))
 }
@@ -283,6 +293,7 @@ fn relations(subject: &Subject) -> Relations {
 fn memory_of(subject: &Subject) -> Memory {
     let memory = subject.with_memory(|space| Memory {
         mapped: space.mapped_bytes(),
+        peak_mapped: space.peak_mapped_bytes(),
         resident: space.resident_bytes(),
         peak: space.peak_resident_bytes(),
         data: space.data_bytes(),
@@ -296,6 +307,12 @@ fn memory_of(subject: &Subject) -> Memory {
         environment: space.layout.environment.clone(),
     });
     memory.unwrap_or_default()
+}
+
+/// The size of the pages that a range touches.
+fn whole_pages(range: &Range<u64>) -> u64 {
+    let page = PAGE_SIZE as u64;
+    range.end.next_multiple_of(page).saturating_sub(range.start & !(page - 1))
 }
 
 fn stacks(space: &AddressSpace) -> u64 {
@@ -315,25 +332,9 @@ fn signals_of(subject: &Subject) -> Signals {
     }
 }
 
-/// User and system time of the subject, then of its ended children, in ticks.
-fn ticks(subject: &Subject) -> (u64, u64, u64, u64) {
-    let times = &subject.process.times;
-    let split = |thread: &Thread| cpu_time::split_run_time(thread);
-    let (mut user, mut system) = (0, 0);
-    match &subject.thread {
-        Some(thread) => (user, system) = split(thread),
-        None => {
-            user += times.ended_user.load(Relaxed);
-            system += times.ended_system.load(Relaxed);
-            for thread in subject.process.threads().iter() {
-                let (own_user, own_system) = split(thread);
-                user += own_user;
-                system += own_system;
-            }
-        }
-    }
-    let children = (times.children_user.load(Relaxed), times.children_system.load(Relaxed));
-    (user / NS_PER_TICK, system / NS_PER_TICK, children.0 / NS_PER_TICK, children.1 / NS_PER_TICK)
+/// Of one thread where one is asked about, else of the process.
+fn usage(subject: &Subject) -> Usage {
+    subject.thread.as_ref().map_or_else(|| subject.process.usage_of_threads(), |thread| thread.usage())
 }
 
 fn nice_of(subject: &Subject) -> i32 {

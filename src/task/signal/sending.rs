@@ -132,12 +132,13 @@ pub fn tell_parent_of_end(parent: &Process, child: &Process, exit_signal: u8, st
 fn about_child(signal: Signal, child: &Process, code: i32, status: i32) -> Info {
     const NS_PER_CLOCK_TICK: u64 = 10_000_000;
     let ticks = |ns: u64| (ns / NS_PER_CLOCK_TICK) as i64;
+    let used = child.usage.threads.get();
     let origin = Origin::Child {
         pid: child.pid,
         uid: child.credentials().user.real,
         status,
-        user_ticks: ticks(child.times.ended_user.load(Relaxed)),
-        system_ticks: ticks(child.times.ended_system.load(Relaxed)),
+        user_ticks: ticks(used.user_ns),
+        system_ticks: ticks(used.system_ns),
     };
     Info { signal, code, origin }
 }

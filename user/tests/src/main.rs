@@ -36,6 +36,7 @@ mod terminals;
 mod threads;
 mod time;
 mod typing;
+mod usage;
 
 use conformance::harness::Family;
 
@@ -64,6 +65,7 @@ const FAMILIES: &[Family] = &[
     ("threads", threads::CASES),
     ("time", time::CASES),
     ("typing", typing::CASES),
+    ("usage", usage::CASES),
 ];
 
 fn main() {

@@ -45,7 +45,7 @@ fn stopped_child() -> i32 {
     child
 }
 
-/// The order in which parent and child leave their marks after fork or vfork.
+/// clone(2) with these flags, on the same stack.
 fn clone_with(flags: libc::c_long) -> i64 {
     sys!(syscall(libc::SYS_clone, flags, 0, 0, 0, 0))
 }
@@ -173,26 +173,6 @@ pub const CASES: &[Case] = &[
     }),
     case!("waitid_without_a_kind_of_event", waitid(libc::P_ALL, 0, libc::WNOHANG)),
     case!("waitid_with_a_kind_of_id_that_is_none", waitid(77, 0, libc::WEXITED)),
-    case!("wait4_counts_resources", {
-        let child = fork(|| 0);
-        // SAFETY: rusage is plain integers; the kernel fills it.
-        let usage: libc::rusage = unsafe {
-            let mut usage = std::mem::zeroed();
-            libc::wait4(child, null_mut(), 0, &mut usage);
-            usage
-        };
-        yes(usage.ru_utime.tv_sec == 0 && usage.ru_stime.tv_sec == 0)
-    }),
-    case!("getrusage_of_whom", {
-        // SAFETY: rusage is plain integers; the kernel fills it.
-        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-        answers!(
-            ok(sys!(getrusage(libc::RUSAGE_SELF, &mut usage))),
-            ok(sys!(getrusage(libc::RUSAGE_CHILDREN, &mut usage))),
-            ok(sys!(getrusage(libc::RUSAGE_THREAD, &mut usage))),
-            ok(sys!(getrusage(77, &mut usage)))
-        )
-    }),
     case!("children_may_be_waited_for_in_any_order", {
         let children: Vec<i32> = (0..5).map(|status| fork(move || status)).collect();
         children.iter().rev().map(|&child| ending(child)).collect::<Vec<_>>().join(" ")
@@ -628,22 +608,6 @@ pub const CASES: &[Case] = &[
             ok(sys!(syscall(libc::SYS_set_robust_list, 0, 23)))
         )
     ),
-    case!("times_counts_ticks", {
-        // SAFETY: tms is plain integers; the kernel fills it.
-        let mut times: libc::tms = unsafe { std::mem::zeroed() };
-        let answer = sys!(times(&mut times));
-        answers!(answer != -1, (0..100_000).contains(&times.tms_utime))
-    }),
-    case!("sysinfo_is_plausible", {
-        // SAFETY: sysinfo is plain integers; the kernel fills it.
-        let mut information: libc::sysinfo = unsafe { std::mem::zeroed() };
-        answers!(
-            ok(sys!(sysinfo(&mut information))),
-            information.totalram > information.freeram,
-            information.procs > 0,
-            information.mem_unit > 0
-        )
-    }),
     case!("reboot_with_wrong_magic", ok(sys!(syscall(libc::SYS_reboot, 1, 2, 3, 0)))),
 ];
 
