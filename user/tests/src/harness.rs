@@ -1,9 +1,11 @@
 //! Runs cases: each in a process of its own, in an empty folder of its own, with descriptors 0 to 2 only, under a time
 //! limit.
 
+use crate::coverage;
 use crate::support::{self, Case};
-use std::ffi::CString;
-use std::path::PathBuf;
+use std::ffi::{CStr, CString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// A family's name and its cases.
@@ -18,10 +20,12 @@ const ANSWER_DESCRIPTOR: i32 = 100;
 pub fn main(program: &str, families: &[Family]) {
     let arguments: Vec<String> = std::env::args_os().map(|text| text.to_string_lossy().into_owned()).collect();
     let Some(chosen) = arguments.get(1..).filter(|chosen| !chosen.is_empty()) else {
-        eprintln!("usage: {program} FAMILY… | FAMILY.CASE… | all | list");
+        eprintln!("usage: {program} [calls] FAMILY… | FAMILY.CASE… | all | list");
         std::process::exit(2);
     };
     support::remember_own_path(&arguments[0]);
+    // Watched instead of answered (`coverage`).
+    let watches = chosen[0] == "calls";
     let folder = make_folder();
     let mut number = 0;
     for (family, cases) in families {
@@ -31,7 +35,12 @@ pub fn main(program: &str, families: &[Family]) {
                 println!("{name}");
             } else if chosen.iter().any(|word| word == "all" || word == family || *word == name) {
                 number += 1;
-                println!("{name}: {}", run(case, &folder.join(number.to_string())));
+                let folder = folder.join(number.to_string());
+                if watches {
+                    println!("{name}\t{}", calls(case, &folder));
+                } else {
+                    println!("{name}: {}", run(case, &folder));
+                }
             }
         }
     }
@@ -49,28 +58,25 @@ fn make_folder() -> PathBuf {
     folder
 }
 
+fn name_of(folder: &Path) -> CString {
+    CString::new(folder.as_os_str().as_bytes()).unwrap_or_default()
+}
+
+fn calls(case: &Case, folder: &Path) -> String {
+    match coverage::calls_of(case, &name_of(folder)) {
+        Ok(calls) => calls.iter().map(i64::to_string).collect::<Vec<_>>().join(" "),
+        Err(reason) => reason,
+    }
+}
+
 /// Runs one case in its own process and folder, and returns its answer.
-pub fn run(case: &Case, folder: &std::path::Path) -> String {
+pub fn run(case: &Case, folder: &Path) -> String {
+    let folder = name_of(folder);
     let (read_end, write_end) = support::pipe();
-    let folder = CString::new(folder.to_string_lossy().into_owned()).unwrap_or_default();
     // SAFETY: this process has one thread, so the child may do whatever the parent may.
     let child = unsafe { libc::fork() };
     if child == 0 {
-        // SAFETY: the calls take no pointers but the folder's name, which ends with a zero.
-        unsafe {
-            libc::setpgid(0, 0);
-            libc::fcntl(write_end, libc::F_DUPFD_CLOEXEC, ANSWER_DESCRIPTOR);
-            for descriptor in 3..ANSWER_DESCRIPTOR {
-                libc::close(descriptor);
-            }
-            // Rust's start-up has handlers for these two, which look for an overflowed stack.
-            libc::signal(libc::SIGSEGV, libc::SIG_DFL);
-            libc::signal(libc::SIGBUS, libc::SIG_DFL);
-            libc::umask(0o022);
-            libc::mkdir(folder.as_ptr(), 0o777);
-            libc::chmod(folder.as_ptr(), 0o777);
-            libc::chdir(folder.as_ptr());
-        }
+        enter(&folder, Some(write_end));
         let answer = (case.ask)();
         // An answer is one line, and an empty one is an answer too.
         support::write_all(ANSWER_DESCRIPTOR, format!("{}.", answer.replace('\n', "\\n")).as_bytes());
@@ -86,6 +92,28 @@ pub fn run(case: &Case, folder: &std::path::Path) -> String {
     // SAFETY: kill takes no pointers: what the case left running ends with it.
     unsafe { libc::kill(-child, libc::SIGKILL) };
     answer
+}
+
+/// In a case's own process: what it may rely on. The answer's descriptor is moved out of the way.
+pub fn enter(folder: &CStr, answer: Option<i32>) {
+    // SAFETY: the calls take no pointers but the folder's name, which ends with a zero.
+    unsafe {
+        libc::setpgid(0, 0);
+        if let Some(answer) = answer {
+            libc::fcntl(answer, libc::F_DUPFD_CLOEXEC, ANSWER_DESCRIPTOR);
+        }
+        for descriptor in 3..ANSWER_DESCRIPTOR {
+            libc::close(descriptor);
+        }
+        // Rust's start-up has handlers for the first two, which look for an overflowed stack.
+        for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGALRM] {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        libc::umask(0o022);
+        libc::mkdir(folder.as_ptr(), 0o777);
+        libc::chmod(folder.as_ptr(), 0o777);
+        libc::chdir(folder.as_ptr());
+    }
 }
 
 /// Waits for the child's end and returns its answer, or what became of it.

@@ -3,6 +3,7 @@
 // `sys!` is the cases' word for a system call: its safety is argued once, where it is made.
 #![allow(clippy::macro_metavars_in_unsafe)]
 
+pub mod coverage;
 pub mod elf;
 pub mod harness;
 pub mod support;

@@ -26,6 +26,7 @@ mod limits;
 mod locks;
 mod memory;
 mod mounts;
+mod old_calls;
 mod opening;
 mod permissions;
 mod pipes;
@@ -56,6 +57,7 @@ const FAMILIES: &[Family] = &[
     ("memory", memory::CASES),
     ("mounts", mounts::CASES),
     ("opening", opening::CASES),
+    ("old_calls", old_calls::CASES),
     ("permissions", permissions::CASES),
     ("pipes", pipes::CASES),
     ("proc", proc::CASES),
