@@ -4,7 +4,7 @@
 use keel_tests::boot_matrix::{self, Images};
 use keel_tests::failure::Failure;
 use keel_tests::runner::{self, Filter, Job};
-use keel_tests::{bad_input, bench, kernel_tests, options, panics, programs, project, sessions};
+use keel_tests::{bad_input, bench, kernel_tests, options, panics, programs, project, sessions, system_calls};
 use std::process::ExitCode;
 use std::{env, thread};
 
@@ -22,6 +22,7 @@ fn all_jobs(threads: usize) -> Vec<Job> {
     jobs.extend(panics::jobs());
     jobs.extend(options::jobs());
     jobs.extend(bench::jobs::jobs(env!("CARGO_BIN_EXE_bench")));
+    jobs.extend(system_calls::jobs());
     jobs.extend(programs::jobs());
     jobs.extend(sessions::jobs());
     match images() {

@@ -102,6 +102,7 @@ fn duplicate(thread: &Thread, descriptor: Fd, from: u32, close_on_exec: bool) ->
     })
 }
 
+/// Left out: signals at readiness (F_SETOWN and F_SETSIG are taken, and send nothing), leases, F_NOTIFY, seals.
 pub fn fcntl(thread: &Thread, descriptor: Fd, command: u32, argument: u64) -> Result<u64, Errno> {
     let number = descriptor.0 as u32;
     let file = file(thread, descriptor)?;
@@ -251,6 +252,7 @@ pub fn flock(thread: &Thread, descriptor: Fd, operation: u32) -> Result<(), Errn
     if operation & LOCK_NB != 0 { locks.set(&wanted) } else { locks.set_waiting(&wanted) }
 }
 
+/// Left out: what isn't a terminal's, but FIOCLEX, FIONCLEX, FIONBIO and FIONREAD.
 pub fn ioctl(thread: &Thread, descriptor: Fd, command: u32, argument: u64) -> Result<isize, Errno> {
     let file = file(thread, descriptor)?;
     let number = descriptor.0 as u32;

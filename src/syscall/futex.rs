@@ -22,6 +22,7 @@ const WAKE_BITSET: u32 = 10;
 const ROBUST_HEAD_BYTES: usize = 24;
 
 /// The fourth argument is a time limit or a count, as the operation says.
+/// Left out: the operations with priority inheritance (FUTEX_LOCK_PI and its kin), FUTEX_FD.
 pub fn futex(
     _: &Thread,
     address: UserAddress,

@@ -62,6 +62,7 @@ pub fn brk(thread: &Thread, address: u64) -> Result<u64, Errno> {
     with_space(thread, |space| Ok(space.set_break(address)))
 }
 
+/// Left out: MAP_HUGETLB, MAP_SYNC and MAP_LOCKED mean nothing.
 pub fn mmap(
     thread: &Thread,
     address: u64,
@@ -199,6 +200,7 @@ pub fn mprotect(thread: &Thread, address: u64, length: u64, protection: u64) -> 
     with_space(thread, |space| space.protect(range, protection))
 }
 
+/// Left out: MREMAP_DONTUNMAP.
 pub fn mremap(
     thread: &Thread,
     address: u64,
@@ -226,6 +228,7 @@ pub fn mremap(
 }
 
 /// What only advises is taken as heard; DONTNEED changes what is read next, and so is done.
+/// Left out: MADV_REMOVE; what only advises changes nothing.
 pub fn madvise(thread: &Thread, address: u64, length: u64, advice: u32) -> Result<(), Errno> {
     const DONTNEED: u32 = 4;
     const FREE: u32 = 8;

@@ -23,6 +23,7 @@ const MNT_DETACH: u32 = 2;
 const MNT_EXPIRE: u32 = 4;
 const UMOUNT_NOFOLLOW: u32 = 8;
 
+/// Left out: every file system but tmpfs, proc and devtmpfs; propagation between mounts (MS_SHARED and its kin are taken).
 pub fn mount(
     thread: &Thread,
     source: UserAddress,

@@ -46,6 +46,7 @@ pub fn openat(thread: &Thread, directory: Fd, path: UserAddress, flags: u32, mod
 }
 
 /// Without RESOLVE_* restrictions: a call that asks for one gets EINVAL rather than less than it asked for.
+/// Left out: RESOLVE_*.
 pub fn openat2(thread: &Thread, directory: Fd, path: UserAddress, how: UserAddress, size: u64) -> Result<u32, Errno> {
     if size < size_of::<HowToOpen>() as u64 {
         return Err(Errno::EINVAL);
@@ -67,6 +68,7 @@ pub fn openat2(thread: &Thread, directory: Fd, path: UserAddress, how: UserAddre
     openat(thread, directory, path, flags.bits(), how.mode as u32)
 }
 
+/// Left out: MFD_HUGETLB, MFD_NOEXEC_SEAL, MFD_EXEC; MFD_ALLOW_SEALING is taken, but there are no seals.
 pub fn memfd_create(thread: &Thread, name: UserAddress, flags: u32) -> Result<u32, Errno> {
     const PREFIX: &[u8] = b"memfd:";
     const NAME_MAX: usize = 255;

@@ -112,6 +112,7 @@ pub fn renameat(
     renameat2(thread, old_directory, old, new_directory, new, 0)
 }
 
+/// Left out: RENAME_WHITEOUT.
 pub fn renameat2(
     thread: &Thread,
     old_directory: Fd,

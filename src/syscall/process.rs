@@ -37,6 +37,7 @@ pub fn vfork(thread: &Thread) -> Result<u32, Errno> {
     fork::clone(thread, &Request { flags, exit_signal: SIGCHLD, ..Request::default() })
 }
 
+/// Left out: namespaces (CLONE_NEW*), CLONE_PIDFD.
 pub fn clone(
     thread: &Thread,
     flags: u64,
@@ -121,6 +122,7 @@ const WSTOPPED: u32 = 2;
 const WEXITED: u32 = 4;
 const WNOWAIT: u32 = 0x0100_0000;
 
+/// Left out: P_PIDFD.
 pub fn waitid(
     thread: &Thread,
     kind: u32,
@@ -179,6 +181,7 @@ struct CloneArguments {
     tls: u64,
 }
 
+/// Left out: namespaces (CLONE_NEW*), CLONE_PIDFD, CLONE_INTO_CGROUP, chosen ids.
 pub fn clone3(thread: &Thread, arguments: UserAddress, size: usize) -> Result<u32, Errno> {
     const FIRST_SIZE: usize = size_of::<CloneArguments>();
     const PAGE: usize = crate::PAGE_SIZE;

@@ -103,6 +103,7 @@ pub fn pwritev(
 }
 
 /// `_high` is the position's upper half, where registers are too short for it: not here.
+/// Left out: RWF_NOWAIT for files that aren't pipes.
 pub fn preadv2(
     thread: &Thread,
     descriptor: Fd,
@@ -123,6 +124,7 @@ pub fn preadv2(
     }
 }
 
+/// Left out: RWF_NOWAIT for files that aren't pipes.
 pub fn pwritev2(
     thread: &Thread,
     descriptor: Fd,
@@ -194,6 +196,7 @@ pub fn ftruncate(thread: &Thread, descriptor: Fd, size: i64) -> Result<(), Errno
     exceeded(thread, size, file.set_size(size, &write_rules(thread)))
 }
 
+/// Left out: FALLOC_FL_COLLAPSE_RANGE, FALLOC_FL_ZERO_RANGE, FALLOC_FL_INSERT_RANGE, FALLOC_FL_UNSHARE_RANGE.
 pub fn fallocate(thread: &Thread, descriptor: Fd, mode: u32, start: i64, length: i64) -> Result<(), Errno> {
     let file = file(thread, descriptor)?;
     if file.is_path() {

@@ -204,6 +204,7 @@ pub fn sched_getscheduler(thread: &Thread, tid: i32) -> Result<u32, Errno> {
     thread_named(thread, tid).map(|_| 0)
 }
 
+/// Left out: every policy but SCHED_OTHER.
 pub fn sched_setscheduler(thread: &Thread, tid: i32, policy: i32, parameter: UserAddress) -> Result<(), Errno> {
     thread_named(thread, tid)?;
     let priority: i32 = user_access::read_value(parameter)?;
@@ -322,6 +323,7 @@ const PR_GET_NO_NEW_PRIVS: u32 = 39;
 const DEFAULT_TIMER_SLACK_NS: u32 = 50_000;
 const LAST_CAPABILITY: u64 = 40;
 
+/// Left out: options but those of name, dumpability, subreaper, parent's death, new privileges and timer slack.
 pub fn prctl(thread: &Thread, option: u32, first: u64, second: u64, third: u64, fourth: u64) -> Result<u32, Errno> {
     match option {
         PR_SET_NAME => {
@@ -412,6 +414,7 @@ pub fn vhangup(thread: &Thread) -> Result<(), Errno> {
 }
 
 /// The kernel log, as dmesg reads it (syslog(2)).
+/// Left out: reading only what is new (SYSLOG_ACTION_READ), the console's level.
 pub fn syslog(thread: &Thread, action: i32, buffer: UserAddress, length: i32) -> Result<usize, Errno> {
     const READ_ALL: i32 = 3;
     const READ_CLEAR: i32 = 4;

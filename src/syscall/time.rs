@@ -97,6 +97,7 @@ fn process_time_ns(process: &process::Process) -> u64 {
     usage.user_ns.saturating_add(usage.system_ns)
 }
 
+/// Left out: the alarm clocks.
 pub fn clock_gettime(thread: &Thread, clock_id: i32, result: UserAddress) -> Result<(), Errno> {
     user_access::write_value(result, &Timespec::from_ns(read_clock(thread, clock_id)?))
 }
@@ -153,6 +154,7 @@ pub fn nanosleep(thread: &Thread, request: UserAddress, remaining: UserAddress) 
     clock_nanosleep(thread, CLOCK_MONOTONIC, 0, request, remaining)
 }
 
+/// Left out: CPU-time clocks of other processes.
 pub fn clock_nanosleep(
     thread: &Thread,
     clock_id: i32,

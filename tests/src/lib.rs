@@ -21,3 +21,4 @@ pub mod runner;
 pub mod screen;
 pub mod session;
 pub mod sessions;
+pub mod system_calls;
