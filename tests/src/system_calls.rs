@@ -5,7 +5,8 @@
 //! - the tests from watching the conformance cases on this machine (`conformance calls all`).
 //!
 //! Which calls a case makes can differ a little from run to run and from user to user. So the page names a few cases for each
-//! call, ones that always made it, for root and for others; and the comparison watches one that didn't make it again. Where ptrace isn't allowed,
+//! call, ones that always made it, for root and for others, and while the machine was busy; the comparison asks whether all of
+//! them exist and one of them makes it, watching them again if none did. Where ptrace isn't allowed,
 //! it says so, and asks only whether they exist.
 
 use crate::failure::Failure;
@@ -17,6 +18,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
 /// How many cases are named for a call: those that make the fewest others.
 const NAMED: usize = 3;
@@ -117,13 +119,21 @@ fn watch(program: &Path, user: Option<u32>, cases: &[&str]) -> Result<Coverage, 
     parse_coverage(&String::from_utf8_lossy(&output.stdout))
 }
 
-/// What the cases do each time, for this user and, if this is root, for one without rights too.
+/// What the cases do each time, for this user and, if this is root, for one without rights too. All rounds at once: what
+/// depends on who is first differs then.
 fn dependable_coverage() -> Result<Coverage, Failure> {
     let (_folder, program) = conformance()?;
     let users = if fs::metadata("/proc/self")?.uid() == 0 { vec![None, Some(NOBODY)] } else { vec![None] };
-    let mut coverage = watch(&program, None, &["all"])?;
-    for user in users.iter().cycle().take(users.len() * ROUNDS) {
-        let other = watch(&program, *user, &["all"])?;
+    let rounds: Vec<Result<Coverage, Failure>> = thread::scope(|scope| {
+        let rounds = users.iter().cycle().take(users.len() * ROUNDS);
+        let watching: Vec<_> = rounds.map(|user| scope.spawn(|| watch(&program, *user, &["all"]))).collect();
+        let panicked = |_| Err(Failure::new("the thread panicked"));
+        watching.into_iter().map(|round| round.join().unwrap_or_else(panicked)).collect()
+    });
+    let mut rounds = rounds.into_iter();
+    let mut coverage = rounds.next().unwrap_or_else(|| Err(Failure::new("there were no rounds")))?;
+    for round in rounds {
+        let other = round?;
         for (case, calls) in &mut coverage.cases {
             calls.retain(|call| other.cases.get(case).is_some_and(|others| others.contains(call)));
         }
@@ -132,13 +142,13 @@ fn dependable_coverage() -> Result<Coverage, Failure> {
     Ok(coverage)
 }
 
-/// What the cases do, those that the page is wrong about watched a few times.
+/// What the cases do, those of calls that none seems to make watched a few times.
 fn coverage_for(text: &str, calls: &[SystemCall]) -> Result<Coverage, Failure> {
     let (_folder, program) = conformance()?;
     let mut coverage = watch(&program, None, &["all"])?;
     for _ in 1..ROUNDS {
-        let again: Vec<&str> = wrong_tests(text, calls, &coverage).into_iter().map(|(_, case)| case).collect();
-        let again: Vec<&str> = again.into_iter().filter(|case| coverage.cases.contains_key(*case)).collect();
+        let unmade = calls.iter().filter(|call| !is_made(text, call, &coverage));
+        let again: Vec<&str> = unmade.flat_map(|call| named_in(text, call)).collect();
         if again.is_empty() {
             break;
         }
@@ -211,18 +221,15 @@ fn told(text: &str, number: u32) -> &str {
     row.and_then(|row| row.split(" | ").nth(3)).unwrap_or_default()
 }
 
-/// The tests that a page names for a call which they don't make, or which don't exist.
-fn wrong_tests<'a>(text: &'a str, calls: &'a [SystemCall], coverage: &Coverage) -> Vec<(&'a str, &'a str)> {
-    let makes = |number: u32, case: &str| {
-        let calls = coverage.cases.get(case);
-        calls.is_some_and(|calls| coverage.unwatched.is_some() || calls.contains(&number))
-    };
-    let of_call = |call: &'a SystemCall| {
-        let tests = told(text, call.number).split(", ").filter(|case| ![MORE, UNTESTED].contains(case));
-        tests.map(|case| (call.number, call.name.as_str(), case))
-    };
-    let named = calls.iter().flat_map(of_call).filter(|(number, _, case)| !makes(*number, case));
-    named.map(|(_, name, case)| (name, case)).collect()
+/// The tests that a page names for a call.
+fn named_in<'a>(text: &'a str, call: &SystemCall) -> impl Iterator<Item = &'a str> {
+    told(text, call.number).split(", ").filter(|case| ![MORE, UNTESTED].contains(case))
+}
+
+/// Does one of the tests that a page names for a call make it?
+fn is_made(text: &str, call: &SystemCall, coverage: &Coverage) -> bool {
+    let makes = |case: &str| coverage.cases.get(case).is_some_and(|calls| calls.contains(&call.number));
+    coverage.unwatched.is_some() || told(text, call.number) == UNTESTED || named_in(text, call).any(makes)
 }
 
 /// What is no longer true of a page.
@@ -232,10 +239,16 @@ fn stale(text: &str, calls: &[SystemCall], coverage: &Coverage) -> Vec<String> {
     if page(calls, |call| told(text, call.number).to_owned()) != text {
         stale.push("the calls, their arguments, files, or what is left out".to_owned());
     }
-    let tested = |call: &&SystemCall| told(text, call.number) == UNTESTED && !named(coverage, call.number).0.is_empty();
-    stale.extend(calls.iter().filter(tested).map(|call| format!("{}: there is a test now", call.name)));
-    let wrong = wrong_tests(text, calls, coverage).into_iter();
-    stale.extend(wrong.map(|(name, case)| format!("{name}: the test {case:?} doesn't make this call")));
+    for call in calls {
+        let gone = named_in(text, call).filter(|case| !coverage.cases.contains_key(*case));
+        stale.extend(gone.map(|case| format!("{}: there is no test {case:?}", call.name)));
+        if told(text, call.number) == UNTESTED && !named(coverage, call.number).0.is_empty() {
+            stale.push(format!("{}: there is a test now", call.name));
+        }
+        if !is_made(text, call, coverage) {
+            stale.push(format!("{}: none of its tests makes this call", call.name));
+        }
+    }
     stale
 }
 
@@ -302,7 +315,11 @@ mod tests {
         more.push(SystemCall { number: 12, ..calls().remove(0) });
         assert!(!stale(&text, &more, &coverage).is_empty(), "a call was added");
         let without = parse_coverage("memory.simple\t9\n").unwrap();
-        assert!(stale(&text, &calls(), &without)[0].contains("memory.maps"), "a test is gone");
+        assert!(stale(&text, &calls(), &without)[0].contains("no test \"memory.maps\""), "a test is gone");
+        let changed = parse_coverage("memory.maps\t12\nmemory.simple\t9\n").unwrap();
+        assert!(stale(&text, &calls(), &changed).is_empty(), "another test still makes the call");
+        let lost = parse_coverage("memory.maps\t12\nmemory.simple\t12\n").unwrap();
+        assert!(stale(&text, &calls(), &lost)[0].contains("mmap: none of its tests"), "no test makes the call");
         let with = parse_coverage("memory.maps\t9 11\nmemory.simple\t9\n").unwrap();
         assert!(stale(&text, &calls(), &with)[0].contains("there is a test now"));
     }
