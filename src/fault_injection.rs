@@ -1,4 +1,4 @@
-//! Makes the n-th allocation or file read fail, for the tests that prove that a failure leaves nothing half done.
+//! Makes the n-th allocation, file read or access to a program's memory fail, for the tests that prove that a failure leaves nothing half done.
 //!
 //! In ordinary builds [`should_fail`] is a constant `false` and costs nothing.
 
@@ -9,6 +9,8 @@ pub enum Point {
     HeapAllocation = 1,
     FrameAllocation = 2,
     FileRead = 4,
+    /// A copy to or from a program's memory, which is EFAULT then.
+    UserAccess = 8,
 }
 
 #[cfg(feature = "kernel-tests")]

@@ -1,9 +1,9 @@
 //! execve is all or nothing: is a failure of any step invisible to the caller?
 //!
 //! A process with something of everything (files, signals, limits, ids, a stack of its own making) calls execve as programs do,
-//! by the dispatcher and with pointers into memory that it hasn't touched yet. The n-th allocation, page-table frame or file
-//! read of the call fails, for each n, and all that the process is must be as before; then the same call, undisturbed,
-//! succeeds.
+//! by the dispatcher and with pointers into memory that it hasn't touched yet. The n-th allocation, page-table frame, file
+//! read or look into the caller's memory fails, for each n, and all that the process is must be as before; then the same
+//! call, undisturbed, succeeds.
 
 use super::programs::{self, spawn, wait, write_file};
 use crate::cpu::segments::UserSegments;
@@ -58,6 +58,7 @@ unsafe extern "C" {
 /// How the attempts ended in which something failed.
 static NO_MEMORY: AtomicU32 = AtomicU32::new(0);
 static NO_FILE: AtomicU32 = AtomicU32::new(0);
+static BAD_ADDRESS: AtomicU32 = AtomicU32::new(0);
 /// The kernel could do without, or tried again: so it does where the caller's own pages are missing.
 static ENDURED: AtomicU32 = AtomicU32::new(0);
 /// Nothing was left to fail: all points have been tried.
@@ -66,7 +67,7 @@ static UNDISTURBED: AtomicU32 = AtomicU32::new(0);
 kernel_test! {
     fn a_failure_at_any_point_leaves_the_caller_as_it_was() {
         write_programs();
-        let counters = [&NO_MEMORY, &NO_FILE, &ENDURED, &UNDISTURBED];
+        let counters = [&NO_MEMORY, &NO_FILE, &BAD_ADDRESS, &ENDURED, &UNDISTURBED];
         let try_all = || {
             counters.iter().for_each(|counter| counter.store(0, Relaxed));
             for point in 0.. {
@@ -82,13 +83,14 @@ kernel_test! {
         // Failures fill the heap's caches in other ways than success does: some rounds, then nothing may grow any more.
         let before = (0..5).fold(None, |_, _| Some(try_all()));
         assert_eq!(Some(try_all()), before);
-        let [memory, file, endured, _] = counters.map(|counter| counter.load(Relaxed));
+        let [memory, file, address, endured, _] = counters.map(|counter| counter.load(Relaxed));
         log::info!(
             target: "test",
-            "{} points of failure in execve tried: {memory} times ENOMEM, {file} times EIO, {endured} endured",
-            memory + file + endured,
+            "{} points of failure in execve tried: {memory} times ENOMEM, {file} times EIO, {address} times EFAULT, \
+             {endured} endured",
+            memory + file + address + endured,
         );
-        assert!(memory > 20 && file >= 5 && endured > 5, "hardly any points");
+        assert!(memory > 20 && file >= 5 && address > 10 && endured > 5, "hardly any points");
         programs::remove_file("/caller");
     }
 }
@@ -130,7 +132,8 @@ extern "C" fn execute_with_failure(point: usize) {
     // Another process could have the same files: so they are copied.
     let _shared_files = become_caller(&thread);
     let before = State::of(&thread);
-    fault_injection::arm(&[Point::HeapAllocation, Point::FrameAllocation, Point::FileRead], point as u64);
+    let points = [Point::HeapAllocation, Point::FrameAllocation, Point::FileRead, Point::UserAccess];
+    fault_injection::arm(&points, point as u64);
     let result = call_execve(&thread);
     let delivered = fault_injection::disarm();
     let counter = match result {
@@ -138,6 +141,7 @@ extern "C" fn execute_with_failure(point: usize) {
         Ok(()) => &UNDISTURBED,
         Err(Errno::ENOMEM) => &NO_MEMORY,
         Err(Errno::EIO) => &NO_FILE,
+        Err(Errno::EFAULT) => &BAD_ADDRESS,
         Err(errno) => panic!("point {point}: {}", errno.name()),
     };
     counter.fetch_add(1, Relaxed);
@@ -161,7 +165,8 @@ fn call_execve(thread: &Thread) -> Result<(), Errno> {
     match i32::try_from(result.wrapping_neg()) {
         Ok(0) => Ok(()),
         Ok(number) => {
-            Err([Errno::ENOMEM, Errno::EIO].into_iter().find(|errno| *errno as i32 == number).unwrap_or(Errno::EINVAL))
+            let expected = [Errno::ENOMEM, Errno::EIO, Errno::EFAULT];
+            Err(expected.into_iter().find(|errno| *errno as i32 == number).unwrap_or(Errno::EINVAL))
         }
         Err(_) => Err(Errno::EINVAL),
     }

@@ -9,6 +9,7 @@
 
 pub use super::address_space::USER_END;
 use crate::errno::Errno;
+use crate::fault_injection::{Point, should_fail};
 use crate::lock;
 use alloc::vec::Vec;
 use core::fmt;
@@ -135,16 +136,18 @@ fn pointer(address: UserAddress) -> *mut u8 {
     core::ptr::without_provenance_mut(address.0 as usize)
 }
 
+/// Each access begins here. A fault takes the address space's lock, so no lock of a higher rank may be held.
 #[inline(always)]
-fn assert_no_forbidden_lock() {
+fn begin() -> Result<(), Errno> {
     lock::assert_held_only_up_to(lock::Rank::Pipe);
+    if should_fail(Point::UserAccess) { Err(Errno::EFAULT) } else { Ok(()) }
 }
 
 /// Copies from a program; how many bytes were read before the first bad one. EFAULT if not even the first was.
 #[inline]
 pub fn copy_in_partial(to: &mut [u8], from: UserAddress) -> Result<usize, Errno> {
     from.check(to.len())?;
-    assert_no_forbidden_lock();
+    begin()?;
     // SAFETY: `to` is a kernel buffer of that length; the source was checked to be the user's, and faults are recovered.
     let left = unsafe { user_copy(to.as_mut_ptr(), pointer(from), to.len()) };
     partial(to.len(), left)
@@ -154,7 +157,7 @@ pub fn copy_in_partial(to: &mut [u8], from: UserAddress) -> Result<usize, Errno>
 #[inline]
 pub fn copy_out_partial(to: UserAddress, from: &[u8]) -> Result<usize, Errno> {
     to.check(from.len())?;
-    assert_no_forbidden_lock();
+    begin()?;
     // SAFETY: `from` is a kernel buffer of that length; the target was checked to be the user's, and faults are recovered.
     let left = unsafe { user_copy(pointer(to), from.as_ptr(), from.len()) };
     partial(from.len(), left)
@@ -164,7 +167,7 @@ pub fn copy_out_partial(to: UserAddress, from: &[u8]) -> Result<usize, Errno> {
 #[inline]
 pub fn zero_out_partial(to: UserAddress, count: usize) -> Result<usize, Errno> {
     to.check(count)?;
-    assert_no_forbidden_lock();
+    begin()?;
     // SAFETY: the target was checked to be the user's, and faults are recovered.
     let left = unsafe { user_zero(pointer(to), count) };
     partial(count, left)
@@ -206,7 +209,7 @@ pub fn zero_out(to: UserAddress, count: usize) -> Result<(), Errno> {
 #[inline]
 pub unsafe fn copy_page_out(to: UserAddress, from: *const u8, count: usize) -> Result<usize, Errno> {
     to.check(count)?;
-    assert_no_forbidden_lock();
+    begin()?;
     // SAFETY: the caller's promise for `from`; the target was checked, and faults are recovered.
     partial(count, unsafe { user_copy(pointer(to), from, count) })
 }
@@ -218,7 +221,7 @@ pub unsafe fn copy_page_out(to: UserAddress, from: *const u8, count: usize) -> R
 #[inline]
 pub unsafe fn copy_page_in(to: *mut u8, from: UserAddress, count: usize) -> Result<usize, Errno> {
     from.check(count)?;
-    assert_no_forbidden_lock();
+    begin()?;
     // SAFETY: the caller's promise for `to`; the source was checked, and faults are recovered.
     partial(count, unsafe { user_copy(to, pointer(from), count) })
 }
@@ -227,7 +230,7 @@ pub unsafe fn copy_page_in(to: *mut u8, from: UserAddress, count: usize) -> Resu
 #[inline]
 pub fn read_value<T: FromBytes>(from: UserAddress) -> Result<T, Errno> {
     from.check(size_of::<T>())?;
-    assert_no_forbidden_lock();
+    begin()?;
     // SAFETY: the address was checked to be the user's, and faults are recovered.
     let loaded = unsafe {
         match size_of::<T>() {
@@ -261,7 +264,7 @@ fn read_large<T: FromBytes>(from: UserAddress) -> Result<T, Errno> {
 #[inline]
 pub fn write_value<T: IntoBytes + Immutable>(to: UserAddress, value: &T) -> Result<(), Errno> {
     to.check(size_of::<T>())?;
-    assert_no_forbidden_lock();
+    begin()?;
     let bytes = value.as_bytes();
     let small = || bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
     // SAFETY: the address was checked to be the user's, and faults are recovered.
@@ -281,7 +284,7 @@ pub fn write_value<T: IntoBytes + Immutable>(to: UserAddress, value: &T) -> Resu
 pub fn read_slice<T: FromBytes>(from: UserAddress, count: usize) -> Result<Vec<T>, Errno> {
     let bytes = count.checked_mul(size_of::<T>()).ok_or(Errno::EFAULT)?;
     from.check(bytes)?;
-    assert_no_forbidden_lock();
+    begin()?;
     let mut values: Vec<T> = Vec::new();
     values.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
     // SAFETY: the vector has room for `bytes`; the source was checked, and faults are recovered.
@@ -309,7 +312,7 @@ pub enum StringEnd {
 
 /// Copies a string with its NUL into a buffer.
 pub fn read_string_into(to: &mut [u8], from: UserAddress) -> Result<StringEnd, Errno> {
-    assert_no_forbidden_lock();
+    begin()?;
     let limit = string_limit(from, to.len())?;
     // SAFETY: `to` has room for `limit` bytes; those from `from` on were checked to be the user's, and faults are recovered.
     let scanned = unsafe { user_copy_string(to.as_mut_ptr(), from.0, limit) };
@@ -318,7 +321,7 @@ pub fn read_string_into(to: &mut [u8], from: UserAddress) -> Result<StringEnd, E
 
 /// As [`read_string_into`], into memory that needn't be initialised: the string, without its NUL, or None if it is too long.
 pub fn read_string_uninit(to: &mut [MaybeUninit<u8>], from: UserAddress) -> Result<Option<&[u8]>, Errno> {
-    assert_no_forbidden_lock();
+    begin()?;
     let limit = string_limit(from, to.len())?;
     // SAFETY: as in `read_string_into`; the copy only writes to the buffer.
     let scanned = unsafe { user_copy_string(to.as_mut_ptr().cast(), from.0, limit) };
@@ -329,7 +332,7 @@ pub fn read_string_uninit(to: &mut [MaybeUninit<u8>], from: UserAddress) -> Resu
 
 /// The length of a string, if its NUL is among the first `limit` bytes.
 pub fn string_length(from: UserAddress, limit: usize) -> Result<StringEnd, Errno> {
-    assert_no_forbidden_lock();
+    begin()?;
     let reachable = string_limit(from, limit)?;
     // SAFETY: `reachable` bytes from `from` on were checked to be the user's, and faults are recovered.
     let scanned = unsafe { user_string_length(from.0, reachable) };
@@ -369,7 +372,7 @@ fn string_end(scanned: Scanned, reachable: usize, limit: usize) -> Result<String
 /// Atomically puts `new` in the place of `expected`; returns what was there. For futexes, so aligned.
 pub fn compare_exchange(at: UserAddress, expected: u32, new: u32) -> Result<u32, Errno> {
     at.check(size_of::<u32>())?;
-    assert_no_forbidden_lock();
+    begin()?;
     // SAFETY: the address was checked to be the user's, and faults are recovered.
     let result = unsafe { user_compare_exchange_32(at.0, expected, new) };
     if result.failed == 0 { Ok(result.value as u32) } else { Err(Errno::EFAULT) }
