@@ -1,6 +1,7 @@
 //! execve: do files load as they should, and does nothing stay behind?
 
 use super::programs::{self, run, spawn, wait, write_file};
+use crate::PAGE_SIZE;
 use crate::cpu::features::features;
 use crate::errno::Errno;
 use crate::exec::KernelArguments;
@@ -15,6 +16,7 @@ use crate::task::family::Status;
 use crate::task::thread::Thread;
 use alloc::format;
 use alloc::vec::Vec;
+use core::ops::Range;
 use x86_64::PhysAddr;
 use x86_64::structures::paging::PhysFrame;
 
@@ -78,10 +80,12 @@ kernel_test! {
     }
 
     fn processes_of_one_file_share_its_text_and_constants() {
-        let constants = Header::load(R, 0x1000, 0x50_0000, 0x1000, 0x1000);
-        let data = Header::load(R | W, 0x2000, 0x60_0000, 0x1000, 0x1000);
-        let file = ElfMaker::program(&elf_maker::spin()).with(constants).with(data).with_bytes(0x1000, &[1; 0x2000]);
+        let size = CONSTANTS.end - CONSTANTS.start;
+        let constants = Header::load(R, 0x1000, CONSTANTS.start, size, size);
+        let data = Header::load(R | W, 0x10_1000, 0x60_0000, 0x1000, 0x1000);
+        let file = ElfMaker::program(&elf_maker::spin()).with(constants).with(data).with_bytes(0x1000, &[1; 0x10_1000]);
         write_file("/shared", &file.bytes());
+        let (before, _) = programs::memory_in_use();
         let threads = [0, 1].map(|_| spawn(become_shared, 0).expect("a process"));
         while !threads.iter().all(|thread| frames_of(thread).is_some()) {
             crate::task::scheduler::yield_now();
@@ -89,6 +93,9 @@ kernel_test! {
         let [first, second] = [0, 1].map(|index| frames_of(&threads[index]).expect("three pages"));
         assert_eq!(first[..2], second[..2], "text or constants aren't shared");
         assert_ne!(first[2], second[2], "data that was written is shared");
+        let frames = programs::memory_in_use().0 - before;
+        log::info!(target: "test", "two processes that have touched {} pages each took {frames} frames", CONSTANT_PAGES + 2);
+        assert!(frames < CONSTANT_PAGES / 4, "{frames} frames: their own copies of constants");
         for thread in threads {
             assert_eq!(wait(thread, 0), Status::Killed { signal: 9, core_dumped: false });
         }
@@ -134,14 +141,19 @@ kernel_test! {
     }
 }
 
-/// Becomes /shared, with its three pages touched as a program would: text and constants read, data written.
+/// The read-only pages of /shared: 1 MiB.
+const CONSTANTS: Range<u64> = 0x50_0000..0x60_0000;
+const CONSTANT_PAGES: usize = (CONSTANTS.end - CONSTANTS.start) as usize / PAGE_SIZE;
+
+/// Becomes /shared, with its pages touched as a program would: text and constants read, data written.
 extern "C" fn become_shared(_: usize) {
     let thread = current();
     let strings = KernelArguments { arguments: &[b"shared"], environment: &[] };
     execute(&thread, Fd::CWD, b"/shared", 0, &strings).expect("an image");
     let space = thread.process.address_space().expect("an image");
     let mut space = space.lock();
-    for (page, access) in [(0x40_0000, Access::Execute), (0x50_0000, Access::Read), (0x60_0000, Access::Write)] {
+    let constants = CONSTANTS.step_by(PAGE_SIZE).map(|page| (page, Access::Read));
+    for (page, access) in constants.chain([(0x40_0000, Access::Execute), (0x60_0000, Access::Write)]) {
         space.resolve_fault(page, access).expect("a page");
     }
 }
