@@ -5,7 +5,8 @@
 //!    and everything else of the caller untouched.
 //! 3. [`Replacement::new`] makes the rest of what the new program needs. Up to here everything can fail, and a failure
 //!    drops what was made: the caller sees an errno and nothing else.
-//! 4. The process's other threads end ([`become_only_thread`]).
+//! 4. The process's other threads end ([`become_only_thread`]), and who waits for this one is told in the old image's memory,
+//!    as far as that is there.
 //! 5. [`Replacement::point_of_no_return`] puts the new in place of the old. Nothing in it can fail.
 //!
 //! The thread then returns to user mode as from any system call. On that way, and not before, CR3 becomes the new page
@@ -109,6 +110,7 @@ pub fn execute(
     })?;
     let replacement = Replacement::new(thread, prepared, path)?;
     become_only_thread(thread)?;
+    exit::tell_joiners(thread);
     replacement.point_of_no_return(thread);
     Ok(())
 }
@@ -161,11 +163,9 @@ impl Replacement {
     }
 
     /// From here on there is no way back, and nothing that could ask for one: nothing below allocates, reads a file or fails.
-    /// (Those who wait for this thread are told in the old image's memory, as far as that is there.)
     fn point_of_no_return(self, thread: &Thread) {
         let process = &thread.process;
         trace::record(Kind::Exec, process.pid.into(), self.image.entry_point);
-        exit::tell_joiners(thread);
 
         let old = process.replace_address_space(Some(self.address_space));
         thread.set_page_table_frame(self.image.page_table_frame.start_address().as_u64());
