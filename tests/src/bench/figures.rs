@@ -1,6 +1,7 @@
 //! What user/bench prints, as values: tab-separated lines, among others from the kernel.
 //!
 //! ```text
+//! # ticks at the kernel's entry<TAB>TICKS           (where the kernel tells it)
 //! # ticks at the first instruction of main<TAB>TICKS
 //! OPERATION<TAB>CHEAPEST<TAB>MEAN<TAB>BATCHES<TAB>TURNS
 //! OPERATION<TAB>FAILED<TAB>REASON
@@ -10,6 +11,7 @@
 use crate::failure::Failure;
 
 pub const START: &str = "machine's start to init's main";
+pub const ENTRY: &str = "kernel's entry to init's main";
 
 /// What is known of one operation: what a turn costs in the cheapest batch and on average, or why that means nothing.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,12 +39,17 @@ impl Figure {
 /// Reads a complete run; one that was cut short is a failure, whatever it had measured until then.
 pub fn parse(output: &str) -> Result<Figures, Failure> {
     let mut figures = Figures::new();
+    let mut entry = None;
     for line in output.lines().map(str::trim_end) {
         let fields: Vec<&str> = line.split('\t').collect();
         match fields.as_slice() {
             ["# end"] => return Ok(figures),
+            ["# ticks at the kernel's entry", ticks] => entry = number(ticks),
             ["# ticks at the first instruction of main", ticks] => {
-                figures.extend(number(ticks).map(|ticks| (START.to_owned(), Figure::exact(ticks))));
+                let start = number(ticks);
+                figures.extend(start.map(|start| (START.to_owned(), Figure::exact(start))));
+                let from_entry = start.zip(entry).map(|(start, entry)| Figure::exact(start - entry));
+                figures.extend(from_entry.map(|ticks| (ENTRY.to_owned(), ticks)));
             }
             [name, "FAILED", reason] => figures.push(((*name).to_owned(), Figure::Failed((*reason).to_owned()))),
             [name, cheapest, mean, _, _] => {
@@ -86,6 +93,12 @@ mod tests {
         assert_eq!(figures[1].1, Figure::Measured { cheapest: 147.0, mean: 148.5 });
         assert_eq!(figures[2].1, Figure::Failed("nobody ran".into()));
         assert_eq!(figures[2].1.cheapest(), None);
+    }
+
+    #[test]
+    fn the_way_from_the_kernels_entry_is_known_where_the_kernel_tells_of_it() {
+        let figures = parse(&format!("# ticks at the kernel's entry\t2000000\n{RUN}# end\n")).unwrap();
+        assert_eq!(figures[1], (ENTRY.to_owned(), Figure::exact(20e6)));
     }
 
     #[test]

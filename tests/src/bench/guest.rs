@@ -22,8 +22,8 @@ const MEMORY_MIB: u32 = 256;
 /// A run takes Keel seconds, and Linux a minute or two of a busy host's time.
 const LIMIT: Duration = Duration::from_secs(900);
 const POLL_TIME: Duration = Duration::from_millis(50);
-/// What init's shell prints, of Keel's own programs.
-const PROMPT: &str = "keel:/# ";
+/// With what the prompt begins of init's shell, of Keel's own programs: a path follows.
+const PROMPT: &str = "keel:/";
 
 /// A kernel, and how it is started.
 #[derive(Debug, Clone)]

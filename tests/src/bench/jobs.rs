@@ -1,6 +1,7 @@
-//! What `make test` asks of `make bench`, by a few operations: without a network, and without a package of Linux.
+//! What `make test` asks of `make bench`, by a few operations: that runs are the same, that Keel's shell comes up in as little memory
+//! as promised, and that Keel's figures come without a network.
 
-use super::{Options, run};
+use super::{LEAST_MEMORY, Options, SIZE, keels_sizes, run};
 use crate::failure::Failure;
 use crate::project::{self, TemporaryFolder};
 use crate::runner::Job;
@@ -19,10 +20,14 @@ const OPERATIONS: [&str; 6] = [
     "thread create and join",
 ];
 
+/// From the machine's start and from the kernel's entry.
+const ROWS_OF_THE_START: usize = 2;
+
 /// `program` is the one behind tools/bench.
 pub fn jobs(program: &'static str) -> Vec<Job> {
     vec![
         Job::test("bench: do three runs give the same figures?", three_runs),
+        Job::test("bench: in how little memory does Keel's shell come up?", least_memory),
         Job::test("bench: is Keel measured where no package can be had?", move || without_packages(Path::new(program))),
     ]
 }
@@ -31,25 +36,33 @@ fn operations() -> Vec<String> {
     OPERATIONS.map(str::to_owned).to_vec()
 }
 
+fn options(folder: &str, operations: Option<Vec<String>>) -> Result<Options, Failure> {
+    let folder = project::artifacts()?.join(folder);
+    Ok(Options { kernel: project::kernel(), operations, linux: None, base: None, kvm: false, folder })
+}
+
 fn three_runs() -> Result<(), Failure> {
-    let folder = project::artifacts()?.join("bench");
-    let options = Options {
-        kernel: project::kernel(),
-        operations: Some(operations()),
-        linux: None,
-        base: None,
-        kvm: false,
-        folder: folder.clone(),
-    };
+    let options = options("bench", Some(operations()))?;
     let mut tables = Vec::new();
     for _ in 0..3 {
         let table = run(&options)?;
-        if table.keel.len() != OPERATIONS.len() + 1 || !table.failed().is_empty() {
+        if table.keel.len() != OPERATIONS.len() + ROWS_OF_THE_START || !table.failed().is_empty() {
             return Err(Failure::new(format!("not every operation has a figure:\n{}", table.text())));
         }
         tables.push(table.tsv());
     }
     if tables.iter().all(|table| *table == tables[0]) { Ok(()) } else { Err(Failure::new(tables.join("\n"))) }
+}
+
+/// As much as README promises, or less.
+fn least_memory() -> Result<(), Failure> {
+    const PROMISED_MIB: f64 = 24.0;
+    let figures = keels_sizes(&options("bench-memory", None)?)?;
+    let figure = |name: &str| figures.iter().find(|(known, _)| known == name).and_then(|(_, figure)| figure.cheapest());
+    match (figure(LEAST_MEMORY), figure(SIZE)) {
+        (Some(least), Some(size)) if least <= PROMISED_MIB && size / 1024.0 < least => Ok(()),
+        _ => Err(Failure::new(format!("expected a prompt in {PROMISED_MIB} MiB: {figures:?}"))),
+    }
 }
 
 /// As on a machine without a network: apt's commands are there, and fail.

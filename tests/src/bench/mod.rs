@@ -58,12 +58,7 @@ pub fn run(options: &Options) -> Result<Table, Failure> {
     let base = options.base.as_ref().map(|file| read_base(file)).transpose()?;
     project::run("make", &["-s", "-C", "user", "rust"], &[])?;
     let (bench, system) = (archives::of_bench(&options.folder)?, archives::of_system(&options.folder)?);
-    let keel = Candidate {
-        set_up: keel(options),
-        bench: bench.tar.clone(),
-        system: system.tar.clone(),
-        memory_mib: KEEL_MEMORY_MIB,
-    };
+    let keel = keel(options, &bench, &system);
     let [lean, shipped] = match &options.linux {
         Some(package) if !options.kvm => {
             linux(package, &bench, &system).map(|pair| pair.map(Some)).unwrap_or_else(|failure| {
@@ -96,8 +91,26 @@ fn read_base(file: &Path) -> Result<Figures, Failure> {
     figures::parse_base(&text).map_err(|failure| about(failure.reason()))
 }
 
-fn keel(options: &Options) -> SetUp {
-    SetUp { name: "keel", kernel: options.kernel.clone(), words: "", cpu: guest::LEAN_CPU, kvm: options.kvm }
+fn keel(options: &Options, bench: &Archives, system: &Archives) -> Candidate {
+    Candidate {
+        set_up: SetUp {
+            name: "keel",
+            kernel: options.kernel.clone(),
+            words: "",
+            cpu: guest::LEAN_CPU,
+            kvm: options.kvm,
+        },
+        bench: bench.tar.clone(),
+        system: system.tar.clone(),
+        memory_mib: KEEL_MEMORY_MIB,
+    }
+}
+
+/// Keel's rows that aren't operations.
+fn keels_sizes(options: &Options) -> Result<Figures, Failure> {
+    fs::create_dir_all(&options.folder)?;
+    let system = archives::of_system(&options.folder)?;
+    keel(options, &system, &system).sizes(&options.folder)
 }
 
 fn linux(package: &str, bench: &Archives, system: &Archives) -> Result<[Candidate; 2], Failure> {

@@ -59,6 +59,9 @@ fn run_all(own_path: &str, started: u64, wanted: &[&str]) {
     if is_first {
         prepare_system();
     }
+    if let Some(entered) = kernel_entry() {
+        println!("# ticks at the kernel's entry\t{entered}");
+    }
     println!("# ticks at the first instruction of main\t{started}");
     println!("# operation\tcheapest\tmean\tbatches\tturns");
     for (name, _) in operations().filter(|(name, _)| wanted.is_empty() || wanted.contains(name)) {
@@ -74,6 +77,17 @@ fn run_all(own_path: &str, started: u64, wanted: &[&str]) {
             libc::reboot(libc::RB_POWER_OFF);
         }
     }
+}
+
+/// The TSC at the kernel's entry, where its log tells it, as Keel's does: `loaded by PVH (Pvh), 2000000 cycles after reset`.
+fn kernel_entry() -> Option<u64> {
+    const SYSLOG_ACTION_READ_ALL: i32 = 3;
+    let mut log = vec![0_u8; 1 << 18];
+    // SAFETY: the kernel writes at most the buffer's length.
+    let count = unsafe { libc::klogctl(SYSLOG_ACTION_READ_ALL, log.as_mut_ptr().cast(), log.len() as i32) };
+    log.truncate(usize::try_from(count).ok()?);
+    let log = String::from_utf8_lossy(&log);
+    log.split_once(" cycles after reset")?.0.rsplit(' ').next()?.parse().ok()
 }
 
 /// As init on a bare system: the folders and devices that the operations use.
