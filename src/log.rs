@@ -57,12 +57,19 @@ pub fn set_quiet() {
     set_console_level(QUIET_CONSOLE_LEVEL);
 }
 
-/// Hands the kept lines, oldest first, to `sink` in at most two pieces. The ring's lock is held meanwhile.
+/// Hands the kept lines, oldest first, to `sink` in at most two pieces: each begins with its level in angle brackets, as
+/// syslog(2) gives them. The ring's lock is held meanwhile.
 pub fn kept_lines(mut sink: impl FnMut(&[u8])) {
     let ring = KEPT.lock();
     let (older, newer) = ring.pieces();
     sink(older);
     sink(newer);
+}
+
+/// Keeps what there is so far from later readers (`dmesg -c`).
+pub fn clear() {
+    let mut ring = KEPT.lock();
+    ring.fresh = 0;
 }
 
 /// Linux's number for a level (syslog(2)).
@@ -76,6 +83,10 @@ const fn linux_level(level: Level) -> u8 {
     }
 }
 
+/// How a level is written in front of a kept line: one digit, of which 7 is the greatest.
+const LEVEL_BYTES: usize = "<6>".len();
+const GREATEST_KEPT_LEVEL: u8 = 7;
+
 impl Log for KernelLog {
     fn enabled(&self, _: &Metadata) -> bool {
         true
@@ -84,16 +95,17 @@ impl Log for KernelLog {
     fn log(&self, record: &Record) {
         let mut line = Line::new();
         let now_us = now_ns() / 1000;
-        let area = record.target();
+        let (level, area) = (linux_level(record.level()), record.target());
         // A line that is too long is cut, and that is no error.
+        let _ = write!(line, "<{}>", level.min(GREATEST_KEPT_LEVEL));
         let _ = write!(line, "[{:5}.{:06}] {area}: {}", now_us / 1_000_000, now_us % 1_000_000, record.args());
         let text = line.finish();
         if let Some(mut ring) = (0..LOCK_ATTEMPTS).find_map(|_| KEPT.try_lock()) {
             ring.append(text.as_bytes());
         }
-        if linux_level(record.level()) < CONSOLE_LEVEL.load(Relaxed) {
+        if level < CONSOLE_LEVEL.load(Relaxed) {
             #[cfg(target_os = "none")]
-            crate::drivers::console::write_text(text);
+            crate::drivers::console::write_text(text.get(LEVEL_BYTES..).unwrap_or_default());
         }
     }
 
@@ -150,16 +162,17 @@ impl Write for Line {
     }
 }
 
-/// The last KEPT_BYTES of text. Until it has wrapped once, `wrapped` is false and it begins at 0.
+/// The last KEPT_BYTES of text. The next comes at `end`; the `fresh` bytes before it are shown: all that came since the
+/// beginning, or since it was cleared.
 struct Ring {
     bytes: [u8; KEPT_BYTES],
     end: usize,
-    wrapped: bool,
+    fresh: usize,
 }
 
 impl Ring {
     const fn new() -> Self {
-        Self { bytes: [0; KEPT_BYTES], end: 0, wrapped: false }
+        Self { bytes: [0; KEPT_BYTES], end: 0, fresh: 0 }
     }
 
     fn append(&mut self, text: &[u8]) {
@@ -168,16 +181,20 @@ impl Ring {
             self.end += 1;
             if self.end == KEPT_BYTES {
                 self.end = 0;
-                self.wrapped = true;
             }
         }
+        self.fresh = KEPT_BYTES.min(self.fresh + text.len());
     }
 
-    /// What is kept, oldest first, from the first whole line on.
+    /// What is shown, oldest first, from the first whole line on.
     fn pieces(&self) -> (&[u8], &[u8]) {
         let (newer, older) = self.bytes.split_at(self.end);
-        if !self.wrapped {
-            return (newer, &[]);
+        if self.fresh <= newer.len() {
+            return (&newer[newer.len() - self.fresh..], &[]);
+        }
+        let older = &older[older.len() - (self.fresh - newer.len())..];
+        if self.fresh < KEPT_BYTES {
+            return (older, newer);
         }
         match older.iter().position(|&byte| byte == b'\n') {
             Some(line_end) => (&older[line_end + 1..], newer),
@@ -217,8 +234,26 @@ mod tests {
         for number in 0..4000 {
             ring.append(format!("line {number}\n").as_bytes());
         }
-        let (older, newer) = ring.pieces();
-        let text = String::from_utf8([older, newer].concat()).unwrap();
+        let text = shown(&ring);
         assert!(text.len() > KEPT_BYTES - 16 && text.starts_with("line ") && text.ends_with("line 3999\n"));
+    }
+
+    #[test]
+    fn a_cleared_ring_shows_what_came_later() {
+        // From where the ring's end falls into the text, to where it doesn't.
+        for before in 0..KEPT_BYTES / 4 {
+            let mut ring = Ring::new();
+            (0..before).for_each(|_| ring.append(b"line old\n"));
+            ring.fresh = 0;
+            assert_eq!(shown(&ring), "");
+            ring.append(b"first\n");
+            ring.append(b"second\n");
+            assert_eq!(shown(&ring), "first\nsecond\n");
+        }
+    }
+
+    fn shown(ring: &Ring) -> String {
+        let (older, newer) = ring.pieces();
+        String::from_utf8([older, newer].concat()).unwrap()
     }
 }

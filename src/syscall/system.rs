@@ -418,21 +418,25 @@ pub fn vhangup(thread: &Thread) -> Result<(), Errno> {
 pub fn syslog(thread: &Thread, action: i32, buffer: UserAddress, length: i32) -> Result<usize, Errno> {
     const READ_ALL: i32 = 3;
     const READ_CLEAR: i32 = 4;
+    const CLEAR: i32 = 5;
     const SIZE_UNREAD: i32 = 9;
     const SIZE_BUFFER: i32 = 10;
     match action {
         READ_CLEAR if !thread.process.credentials().is_privileged() => Err(Errno::EPERM),
         READ_ALL | READ_CLEAR => {
             let room = usize::try_from(length).map_err(|_| Errno::EINVAL)?;
-            read_log(buffer, room)
-        }
-        0 | 1 | 5..=8 => {
-            if thread.process.credentials().is_privileged() {
-                Ok(0)
-            } else {
-                Err(Errno::EPERM)
+            let count = read_log(buffer, room)?;
+            if action == READ_CLEAR {
+                crate::log::clear();
             }
+            Ok(count)
         }
+        0 | 1 | CLEAR..=8 if !thread.process.credentials().is_privileged() => Err(Errno::EPERM),
+        CLEAR => {
+            crate::log::clear();
+            Ok(0)
+        }
+        0 | 1 | 6..=8 => Ok(0),
         SIZE_UNREAD => Ok(0),
         SIZE_BUFFER => Ok(crate::log::KEPT_BYTES),
         _ => Err(Errno::EINVAL),

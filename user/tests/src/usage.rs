@@ -199,6 +199,23 @@ pub const CASES: &[Case] = &[
         let after = system_information();
         after.sharedram.saturating_sub(before.sharedram) > 8 << 20
     }),
+    case!("the_kernels_log_has_levels", {
+        let mut text = vec![0_u8; 1 << 20];
+        let count = sys!(klogctl(3, text.as_mut_ptr().cast(), text.len() as i32));
+        text.truncate(count.max(0) as usize);
+        let text = String::from_utf8_lossy(&text);
+        // Like <6>[    0.012345] text.
+        let is_whole = |line: &str| {
+            let level = line.strip_prefix('<').and_then(|rest| rest.split_once(">["));
+            level.is_some_and(|(level, _)| level.parse::<u8>().is_ok())
+        };
+        answers!(text.lines().count() > 2, text.lines().all(is_whole))
+    }),
+    case!("the_kernels_log_refuses", {
+        let refuse = |action| value(sys!(klogctl(action, null_mut(), -1)));
+        let clear = || as_user(|| value(sys!(klogctl(5, null_mut(), 0))));
+        answers!(refuse(3), refuse(4), refuse(77), clear())
+    }),
     case!("getrusage_of_whom", {
         // SAFETY: rusage is plain integers; the kernel fills it.
         let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
