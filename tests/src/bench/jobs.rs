@@ -7,7 +7,7 @@ use crate::project::{self, TemporaryFolder};
 use crate::runner::Job;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 /// A call, a switch, a fault and processes: cheap ones of each kind.
@@ -29,6 +29,7 @@ pub fn jobs(program: &'static str) -> Vec<Job> {
         Job::test("bench: do three runs give the same figures?", three_runs),
         Job::test("bench: in how little memory does Keel's shell come up?", least_memory),
         Job::test("bench: is Keel measured where no package can be had?", move || without_packages(Path::new(program))),
+        Job::test("bench: does KVM=1 count instructions where KVM gets nowhere?", without_kvm),
     ]
 }
 
@@ -65,31 +66,56 @@ fn least_memory() -> Result<(), Failure> {
     }
 }
 
+/// Commands that stand before the real ones in PATH.
+struct Fakes {
+    folder: TemporaryFolder,
+}
+
+impl Fakes {
+    fn new(names: &[&str], script: &str) -> Result<Fakes, Failure> {
+        let folder = TemporaryFolder::new()?;
+        for name in names {
+            let file = folder.path().join(name);
+            fs::write(&file, format!("#!/bin/sh\n{script}\n"))?;
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?;
+        }
+        Ok(Fakes { folder })
+    }
+
+    fn path(&self) -> String {
+        format!("{}:{}", self.folder.path().display(), std::env::var("PATH").unwrap_or_default())
+    }
+}
+
 /// As on a machine without a network: apt's commands are there, and fail.
 fn without_packages(program: &Path) -> Result<(), Failure> {
-    let commands = TemporaryFolder::new()?;
-    for name in ["apt-get", "apt-cache"] {
-        let file: PathBuf = commands.path().join(name);
-        fs::write(&file, "#!/bin/sh\necho 'no network' >&2\nexit 100\n")?;
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?;
-    }
-    let path = std::env::var("PATH").unwrap_or_default();
-    let output = Command::new(program)
-        .arg(project::kernel())
-        .args(["empty loop", "getppid"])
-        .env("PATH", format!("{}:{path}", commands.path().display()))
-        .env("FOLDER", project::artifacts()?.join("bench-alone"))
-        .envs([("LINUX", ""), ("BASE", ""), ("KVM", "")])
-        .output()?;
+    let fakes = Fakes::new(&["apt-get", "apt-cache"], "echo 'no network' >&2\nexit 100")?;
+    let mut command = Command::new(program);
+    command.env("LINUX", "").env("KVM", "");
+    only_keel(command.env("PATH", fakes.path()), "bench-alone", "no Linux here")
+}
+
+/// As where /dev/kvm is there, and its machines get nowhere.
+fn without_kvm() -> Result<(), Failure> {
+    let real = "exec /usr/bin/qemu-system-x86_64 \"$@\"";
+    let script = format!("case \"$*\" in *'-accel kvm'*) exec sleep 300 ;; *) {real} ;; esac");
+    let fakes = Fakes::new(&["qemu-system-x86_64"], &script)?;
+    let mut command = Command::new(project::root().join("tools/bench"));
+    command.env("LINUX", "0").env("KVM", "1");
+    only_keel(command.env("PATH", fakes.path()), "bench-without-kvm", "going on without KVM")
+}
+
+/// Measures two operations. Keel's figures in instructions, and nothing else, must come, and a word about why.
+fn only_keel(command: &mut Command, folder: &str, word: &str) -> Result<(), Failure> {
+    command.arg(project::kernel()).args(["empty loop", "getppid"]).env("BASE", "");
+    let output = command.env("FOLDER", project::artifacts()?.join(folder)).output()?;
     let (told, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let figures = told.lines().filter(|line| line.starts_with("getppid ") || line.starts_with("empty loop "));
-    if output.status.success()
-        && said.contains("no Linux here")
-        && figures.count() == 2
-        && !told.contains("Linux, lean")
-    {
+    let has_row = |start: &str| told.lines().any(|line| line.starts_with(start));
+    let counted =
+        has_row("getppid ") && told.lines().any(|line| line.split_whitespace().eq(["empty", "loop", "2.0", "2.0"]));
+    if output.status.success() && said.contains(word) && counted && !told.contains("Linux, lean") {
         return Ok(());
     }
-    Err(Failure::new("Keel's column alone, and a word about it, was expected")
+    Err(Failure::new(format!("Keel's column alone was expected, and that it says {word:?}"))
         .with_guest_output(&format!("{told}{said}")))
 }
