@@ -1,7 +1,8 @@
 //! Segments, and the stacks that the CPU switches to by itself.
 //!
 //! In 64-bit mode segments only name privilege levels; their order is what SYSCALL and SYSRET count on (SDM 2B, SYSRET):
-//! kernel code, kernel data, then user 32-bit code (a placeholder), user data, user 64-bit code. The TSS holds RSP0, the
+//! kernel code, kernel data, then room for user 32-bit code, user data, user 64-bit code. The room stays empty: a program
+//! that could jump to 32-bit code would enter the kernel by SYSCALL at CSTAR, where there is nothing. The TSS holds RSP0, the
 //! stack for an entry from user mode, and the interrupt stack table: stacks for what must not depend on RSP being good.
 
 #![expect(clippy::indexing_slicing, reason = "an interrupt stack's number is its place in the table")]
@@ -14,12 +15,14 @@ use x86_64::VirtAddr;
 use x86_64::instructions::segmentation::{CS, DS, ES, SS, Segment};
 use x86_64::instructions::tables::load_tss;
 use x86_64::registers::segmentation::SegmentSelector;
-use x86_64::structures::gdt::{Descriptor, DescriptorFlags, GlobalDescriptorTable};
+use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable};
 
 pub const KERNEL_CODE: u16 = asm_constant("KERNEL_CODE_SELECTOR") as u16;
 pub const KERNEL_DATA: u16 = asm_constant("KERNEL_DATA_SELECTOR") as u16;
 pub const USER_DATA: u16 = asm_constant("USER_DATA_SELECTOR") as u16;
 pub const USER_CODE: u16 = asm_constant("USER_CODE_SELECTOR") as u16;
+/// A descriptor that can't be loaded.
+const NO_SEGMENT: u64 = 0;
 /// What STAR holds for SYSRET: it adds 8 for SS and 16 for CS (SDM 3A §5.8.8).
 pub(super) const SYSRET_BASE: u16 = USER_DATA - 8;
 
@@ -69,7 +72,7 @@ lazy_static! {
         let mut table = GlobalDescriptorTable::new();
         table.append(Descriptor::kernel_code_segment());
         table.append(Descriptor::kernel_data_segment());
-        table.append(Descriptor::UserSegment(DescriptorFlags::USER_CODE32.bits()));
+        table.append(Descriptor::UserSegment(NO_SEGMENT));
         table.append(Descriptor::user_data_segment());
         table.append(Descriptor::user_code_segment());
         // SAFETY: the TSS lies in the CPU's static per-CPU block.

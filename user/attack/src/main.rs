@@ -17,6 +17,7 @@ mod bombs;
 mod exhaustion;
 mod fuzz;
 mod hangs;
+mod instructions;
 mod numbers;
 mod pointers;
 mod races;
@@ -26,6 +27,7 @@ use conformance::harness::Family;
 
 const FAMILIES: &[Family] = &[
     ("pointers", pointers::CASES),
+    ("instructions", instructions::CASES),
     ("exhaustion", exhaustion::CASES),
     ("races", races::CASES),
     ("hangs", hangs::CASES),
