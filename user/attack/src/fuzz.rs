@@ -137,12 +137,32 @@ fn run_processes(seed: u64, calls: u64, processes: u64) -> usize {
         })
         .collect();
     let failed = children.iter().filter(|&&child| ending(child) != "exit 0").count();
-    // What a victim left that is no child of a process here any more: it ends by itself, by its CPU time at the latest.
-    while sys!(wait(std::ptr::null_mut())) > 0 {}
+    kill_orphans();
     if let Err(error) = std::env::set_current_dir("/").and_then(|()| std::fs::remove_dir_all(&folder)) {
         println!("fuzz: {folder} stays: {error}");
     }
     failed
+}
+
+/// Ends what victims have left that wasn't of their group: it came here when its parent ended.
+fn kill_orphans() {
+    let own = std::process::id().to_string();
+    loop {
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let stat = std::fs::read(entry.path().join("stat")).unwrap_or_default();
+            // A name may hold anything, and the last parenthesis ends it: then come the state and the parent.
+            let rest = stat.rsplit(|&byte| byte == b')').next().unwrap_or_default();
+            let parent = rest.split(|&byte| byte == b' ').nth(2);
+            if parent == Some(own.as_bytes())
+                && let Ok(orphan) = entry.file_name().to_string_lossy().parse::<i32>()
+            {
+                sys!(kill(orphan, libc::SIGKILL));
+            }
+        }
+        if sys!(waitpid(-1, std::ptr::null_mut(), libc::__WALL)) < 0 {
+            return;
+        }
+    }
 }
 
 /// The calls would ruin a system that somebody needs: as root they change modes and remove devices. So they are made by
