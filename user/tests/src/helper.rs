@@ -28,6 +28,8 @@ pub fn run(what: &str) -> i32 {
         "attributes" => attributes(),
         "threads" => threads(),
         "tasks" => tasks(),
+        "auxiliary" => crate::exec_auxiliary::tell(),
+        "random" => crate::exec_auxiliary::random_bytes().iter().map(|byte| format!("{byte:02x}")).collect(),
         "exe" => own_program(),
         "again-after-removal" => return run_again_after_removal(),
         "state" => state(),

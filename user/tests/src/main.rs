@@ -16,6 +16,7 @@ mod clock;
 mod copying;
 mod exec;
 mod exec_arguments;
+mod exec_auxiliary;
 mod exec_elf;
 mod exec_process;
 mod exec_rules;
@@ -47,6 +48,7 @@ const FAMILIES: &[Family] = &[
     ("copying", copying::CASES),
     ("exec", exec::CASES),
     ("exec_arguments", exec_arguments::CASES),
+    ("exec_auxiliary", exec_auxiliary::CASES),
     ("exec_elf", exec_elf::CASES),
     ("exec_process", exec_process::CASES),
     ("exec_rules", exec_rules::CASES),
