@@ -31,6 +31,9 @@ const TIMER_SET_PERIOD: u64 = 1 << 6;
 const FEMTOSECONDS_A_SECOND: u64 = 1_000_000_000_000_000;
 const PERIOD_MAX_FS: u64 = 100_000_000;
 
+/// A counter that hasn't moved after so many reads, which take longer than its period each, never will.
+const START_READS: u32 = 1000;
+
 /// The registers; null while there is no HPET.
 static REGISTERS: AtomicPtr<u64> = AtomicPtr::new(core::ptr::null_mut());
 
@@ -57,6 +60,11 @@ pub(super) fn init(address: PhysAddr) -> Option<(u64, bool)> {
         return None;
     }
     register(CONFIGURATION)?.write(ENABLE);
+    let start = counter();
+    if (0..START_READS).all(|_| counter() == start) {
+        REGISTERS.store(core::ptr::null_mut(), Relaxed);
+        return None;
+    }
     Some((FEMTOSECONDS_A_SECOND / period_fs, capabilities & COUNTER_IS_64_BIT != 0))
 }
 
@@ -83,7 +91,7 @@ pub(super) fn start_ticking(hz: u64, period_ns: u64) -> bool {
 /// The time-stamp counter's frequency, measured over 10 ms by the counter's lower half, which every HPET has. `None` if it
 /// doesn't move.
 pub(super) fn measure_tsc_hz(hz: u64) -> Option<u64> {
-    const PATIENCE_READS: u32 = 10_000_000;
+    const PATIENCE_READS: u32 = 1_000_000;
     let low = || counter() as u32;
     let (first, first_tsc) = with_tsc(low);
     let wanted = hz / 100;
