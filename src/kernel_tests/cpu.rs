@@ -6,10 +6,10 @@ use crate::cpu::features::features;
 use crate::cpu::fpu::FpuState;
 use crate::cpu::{gdt, idt, per_cpu};
 use crate::errno::Errno;
-use crate::interrupts::{clock, timer};
+use crate::interrupts::clock;
 use crate::lock::InterruptsOff;
 use crate::memory::kernel_map;
-use crate::{attempt, kernel_test, trace};
+use crate::{attempt, kernel_test};
 use x86_64::VirtAddr;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
 use x86_64::registers::model_specific::{GsBase, KernelGsBase, SFMask};
@@ -115,24 +115,6 @@ kernel_test! {
         }
     }
 
-    fn ticks_come_a_hundred_times_a_second() {
-        let (start_ns, start_ticks) = (clock::now_ns(), per_cpu::ticks());
-        while clock::now_ns() - start_ns < 200_000_000 {
-            core::hint::spin_loop();
-        }
-        // An emulator whose host is busy delivers fewer than it owes, and delivers some of them late.
-        let ticks = per_cpu::ticks() - start_ticks;
-        let expected = 200_000_000 / timer::NS_PER_TICK;
-        assert!((1..=2 * expected).contains(&ticks), "{ticks} ticks in 200 ms");
-    }
-
-    fn an_interrupt_without_a_handler_is_counted_and_forgotten() {
-        let before = per_cpu::this_cpu().interrupt_count(0xff);
-        // SAFETY: the spurious vector: acknowledged nowhere, handled by nobody.
-        unsafe { core::arch::asm!("int 0xff") };
-        assert_eq!(per_cpu::this_cpu().interrupt_count(0xff), before + 1);
-    }
-
     fn a_debug_exception_in_the_kernel_is_survived() {
         // SAFETY: sets TF for one instruction.
         unsafe {
@@ -156,18 +138,6 @@ kernel_test! {
             assert_eq!(outcome, refused(exception, 0));
             assert_eq!(gs, PROGRAMS_GS, "the interrupted code gets back the GS that it had");
         }
-    }
-
-    fn interrupts_are_traced_when_asked_for() {
-        assert_eq!(trace::select("irq"), Ok(()));
-        let ticks = per_cpu::ticks();
-        while per_cpu::ticks() < ticks + 2 {
-            x86_64::instructions::hlt();
-        }
-        assert_eq!(trace::select("none"), Ok(()));
-        let last = trace::last_events(1).next().expect("a tick was traced");
-        assert_eq!((last.kind, last.second), (trace::Kind::Irq, 0));
-        assert!(clock::now_ns() - last.time_ns < 1_000_000_000);
     }
 
     fn fpu_registers_survive_saving_and_restoring() {

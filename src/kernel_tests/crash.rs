@@ -12,6 +12,7 @@ pub fn start(kind: &str) {
         "boot-stack" => return overflow_the_stack(0),
         "stack" => overflow_the_stack,
         "large-frame" => step_over_the_guard,
+        "wait" => wait_for_it,
         "null" => follow_a_null_pointer,
         _ => panic_twice,
     };
@@ -38,6 +39,14 @@ extern "C" fn follow_a_null_pointer(offset: usize) {
     let nowhere = black_box(core::ptr::without_provenance::<u8>(offset + 8));
     // SAFETY: none: this must fault, and the page is never mapped.
     black_box(unsafe { nowhere.read_volatile() });
+}
+
+/// For what comes from outside.
+extern "C" fn wait_for_it(_: usize) {
+    log::warn!(target: "crash", "waiting");
+    loop {
+        core::hint::spin_loop();
+    }
 }
 
 extern "C" fn panic_twice(_: usize) {

@@ -10,6 +10,7 @@ mod crash;
 mod exec;
 mod exec_atomicity;
 mod exec_switches;
+mod interrupts;
 mod memory;
 pub mod probe;
 mod programs;

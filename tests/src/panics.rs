@@ -34,7 +34,23 @@ pub fn jobs() -> Vec<Job> {
             "twice",
             &["the first", "within a panic: and again"],
         ),
+        comes("is a non-maskable interrupt told?", "nmi", "non-maskable interrupt"),
+        // Bank 0 of CPU 0: valid, uncorrected, enabled, context corrupt.
+        comes("is a machine check told?", "mce 0 0 0xb200000000000000 0x5 0 0", "machine check"),
     ]
+}
+
+/// What the hardware reports of itself, by a command of QEMU's monitor.
+fn comes(question: &str, command: &'static str, says: &'static str) -> Job {
+    Job::test(format!("panic: {question}"), move || {
+        let mut machine = Machine::from_kernel(project::test_kernel(), None, "console=ttyS0 test=crash:wait");
+        machine.cpu = "max";
+        let mut guest = Guest::start(&machine, "panic")?;
+        let limit = Limit::guest_seconds(LIMIT_S);
+        let position = guest.wait_for_text(0, "crash: waiting", limit)?;
+        guest.monitor(command)?;
+        guest.wait_for_text(position, says, limit).map(|_| ())
+    })
 }
 
 fn dies(way: &str, says: &[&str]) -> Result<(), Failure> {

@@ -344,6 +344,11 @@ impl Guest {
         !flags.is_empty() && flags.len() == halted.len() && flags.iter().zip(&halted).all(dead)
     }
 
+    /// A command of QEMU's human monitor, for what has no other way.
+    pub fn monitor(&mut self, line: &str) -> Result<String, Failure> {
+        self.qmp.monitor(line)
+    }
+
     /// Presses keys one after the other, in QEMU's names: "a", "ret", "ctrl-c".
     pub fn press(&mut self, keys: &[&str]) -> Result<(), Failure> {
         for combination in keys {
