@@ -1,5 +1,5 @@
 //! Who called whom, by frame pointers: the kernel is compiled with them, and asm/interrupts.asm keeps the chain through an
-//! interrupt of kernel code.
+//! interrupt of kernel code. Functions that call nothing have none: where one of them is interrupted, its caller is missing.
 
 /// A chain longer than this goes in circles, or says enough.
 const DEPTH_MAX: usize = 32;
