@@ -32,4 +32,5 @@ syscall_entry:
     xor ebp, ebp                        ; the kernel's backtrace ends here
     mov rdi, rsp
     call syscall_dispatch
+    mov [rsp + FRAME_RAX], rax
     jmp syscall_return

@@ -51,7 +51,7 @@ const LAST_STRING: u64 = STRINGS + 0x2800;
 const UNUSUAL_MXCSR: u32 = 0x7f80;
 
 unsafe extern "C" {
-    fn syscall_dispatch(frame: *mut InterruptFrame);
+    fn syscall_dispatch(frame: *const InterruptFrame) -> isize;
     fn load_thread_page_table();
 }
 
@@ -158,8 +158,7 @@ fn call_execve(thread: &Thread) -> Result<(), Errno> {
     // SAFETY: the thread's own frame, at the top of its own stack; it is in no other system call.
     let result = unsafe {
         (*frame).rax = EXECVE;
-        syscall_dispatch(frame);
-        (*frame).rax.cast_signed()
+        syscall_dispatch(frame)
     };
     assert_eq!(Cr3::read(), before, "execve wrote CR3");
     match i32::try_from(result.wrapping_neg()) {

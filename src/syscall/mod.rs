@@ -57,21 +57,33 @@ pub trait Outcome {
     fn into_return_value(self) -> isize;
 }
 
-/// Called by both gates with interrupts on. The frame is the current thread's, at the top of its kernel stack; calls that
-/// change the user's registers (execve, rt_sigreturn) reach it through the thread.
+/// Called by both gates with interrupts on; they put the result into the frame's RAX. The frame is the current thread's, at the
+/// top of its kernel stack; calls that change the user's registers (execve, rt_sigreturn) reach it through the thread.
 #[unsafe(no_mangle)]
-extern "C" fn syscall_dispatch(frame: *mut InterruptFrame) {
+extern "C" fn syscall_dispatch(frame: *const InterruptFrame) -> isize {
     #[cfg(feature = "kernel-tests")]
     crate::kernel_tests::probe::assert_entry_flags_are_clean();
-    // SAFETY: the entry code built the frame and passes its address.
-    let number = unsafe { (*frame).rax };
-    let thread = task::current();
-    let registers = Registers(frame);
-    trace::record(Kind::Syscall, number, registers.get(0));
+    if trace::enabled(Kind::Syscall) { traced_call(frame) } else { call(frame) }
+}
+
+/// Apart, so that the way of a call that isn't traced needs no registers saved: it ends in a jump.
+#[cold]
+fn traced_call(frame: *const InterruptFrame) -> isize {
+    trace::record(Kind::Syscall, number(frame), Registers(frame).get(0));
+    call(frame)
+}
+
+#[inline(always)]
+fn call(frame: *const InterruptFrame) -> isize {
+    let number = number(frame);
     let call = usize::try_from(number).ok().and_then(|number| table::CALLS.get(number)).unwrap_or(&table::NO_SUCH_CALL);
-    let result = call(&thread, registers);
-    // SAFETY: as above; the call that used the frame is over.
-    unsafe { (*frame).rax = result as u64 };
+    call(&task::current(), Registers(frame))
+}
+
+#[inline(always)]
+fn number(frame: *const InterruptFrame) -> u64 {
+    // SAFETY: the entry code built the frame and passes its address.
+    unsafe { (*frame).rax }
 }
 
 /// Opens both gates. Before the first user thread runs.
@@ -82,7 +94,7 @@ pub fn init() {
     cpu::set_syscall_entry(VirtAddr::from_ptr(syscall_entry as *const ()));
     interrupts::set_system_call_handler(|frame| {
         x86_64::instructions::interrupts::enable();
-        syscall_dispatch(frame);
+        frame.rax = syscall_dispatch(frame) as u64;
         x86_64::instructions::interrupts::disable();
     });
 }
