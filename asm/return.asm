@@ -12,7 +12,6 @@ extern get_thread_cr3                   ; src/task/switch.rs
 extern page_table_was_loaded            ; src/task/switch.rs
 
 %define RFLAGS_FORBID_SYSRET 0x00010100 ; RF and TF: SYSRET would drop the one and trap at once for the other
-%define USER_RIP_LIMIT_BIT   47         ; a RIP with this bit or a higher one is not a user's
 
 section .text
 
@@ -62,27 +61,18 @@ global iretq_to_user
 iretq_to_user:                          ; faults if RIP isn't canonical: asm/interrupts.asm knows it by this address
     iretq
 
-; Leaves by SYSRET where the frame allows it: SYSRET takes RIP from RCX and RFLAGS from R11 (SDM 2B, SYSRET), so those must
-; be what the frame says; a RIP that isn't canonical would fault in kernel mode on Intel. exec, signals and sigreturn change
-; the frame so that it doesn't fit, and go out by IRETQ.
+; Leaves by SYSRET where the frame allows it: SYSRET takes RIP from RCX and RFLAGS from R11 (SDM 2B, SYSRET). In a frame that
+; still has the vector of syscall_entry they are what SYSCALL put there, and RIP is canonical, as user space ends a page below
+; the last address that is. exec, signals and sigreturn change the frame, and its vector with it; they go out by IRETQ.
 ; On entry: as return_to_user.
 global syscall_return
 syscall_return:
     SETTLE_PENDING_WORK
     LOAD_THREAD_PAGE_TABLE
-    mov rcx, [rsp + FRAME_RIP]
-    mov r11, [rsp + FRAME_RFLAGS]
-    cmp rcx, [rsp + FRAME_RCX]
+    cmp qword [rsp + FRAME_VECTOR], SYSCALL_FRAME_VECTOR
     jne return_to_user.restore
-    cmp r11, [rsp + FRAME_R11]
-    jne return_to_user.restore
-    mov rax, rcx
-    shr rax, USER_RIP_LIMIT_BIT
+    test dword [rsp + FRAME_RFLAGS], RFLAGS_FORBID_SYSRET
     jnz return_to_user.restore
-    test r11d, RFLAGS_FORBID_SYSRET
-    jnz return_to_user.restore
-    cmp qword [rsp + FRAME_CS], USER_CODE_SELECTOR
-    jne return_to_user.restore
     RESTORE_REGISTERS
     mov rsp, [rsp + FRAME_RSP - FRAME_VECTOR]
     swapgs
