@@ -85,7 +85,7 @@ impl<T> Lock<T> {
     #[track_caller]
     pub fn lock(&self) -> Guard<'_, T> {
         let held = held::Held::take(self.rank);
-        Guard { inner: self.inner.lock(), _held: held }
+        Guard { inner: take(&self.inner), _held: held }
     }
 
     /// For the panic path, which must not wait for a lock that its own CPU may hold. Ranks are not looked at.
@@ -102,6 +102,16 @@ impl<T> Lock<T> {
     pub fn into_inner(self) -> T {
         self.inner.into_inner()
     }
+}
+
+/// The first try is all that a free lock needs; waiting stands apart, out of the callers' way.
+#[inline]
+fn take<T>(mutex: &SpinMutex<T>) -> SpinMutexGuard<'_, T> {
+    #[cold]
+    fn wait<T>(mutex: &SpinMutex<T>) -> SpinMutexGuard<'_, T> {
+        mutex.lock()
+    }
+    mutex.try_lock().unwrap_or_else(|| wait(mutex))
 }
 
 impl<T> Deref for Guard<'_, T> {
@@ -140,7 +150,7 @@ impl<T> IrqLock<T> {
     pub fn lock(&self) -> IrqGuard<'_, T> {
         let interrupts = InterruptsOff::new();
         let held = held::Held::take(self.rank);
-        IrqGuard { inner: self.inner.lock(), _held: held, _interrupts: interrupts }
+        IrqGuard { inner: take(&self.inner), _held: held, _interrupts: interrupts }
     }
 
     /// For the panic path, which must not wait for a lock that its own CPU may hold. Ranks are not looked at.
