@@ -44,10 +44,13 @@ impl Key {
             return Err(Errno::EINVAL);
         }
         address.check(4)?;
-        let space = current().process.address_space().ok_or(Errno::ESRCH)?;
-        let shared = if private { None } else { space.lock().shared_key(address.as_u64()) };
-        let (space, offset) =
-            shared.unwrap_or_else(|| (alloc::sync::Arc::as_ptr(&space).addr(), address.as_u64()));
+        let (space, offset) = current()
+            .process
+            .with_address_space(|space| {
+                let shared = if private { None } else { space.lock().shared_key(address.as_u64()) };
+                shared.unwrap_or_else(|| (core::ptr::from_ref(space).addr(), address.as_u64()))
+            })
+            .ok_or(Errno::ESRCH)?;
         Ok(Self { space, offset })
     }
 
