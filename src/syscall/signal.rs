@@ -38,17 +38,19 @@ pub fn rt_sigaction(
     if new.is_some() && (signal == Signal::KILL || signal == Signal::STOP) {
         return Err(Errno::EINVAL);
     }
-    let previous = thread.process.signals.with(|actions| {
-        let previous = actions.get(signal);
-        if let Some(new) = new {
-            actions.set(signal, new.sanitised());
+    let mut previous = None;
+    let is_now_ignored = thread.process.signals.with(|actions| {
+        if !old.is_null() {
+            previous = Some(actions.get(signal));
         }
-        previous
+        let Some(new) = new else { return false };
+        actions.set(signal, new.sanitised());
+        actions.ignores(signal)
     });
-    if new.is_some() {
-        signal::forget_if_ignored(&thread.process, signal);
+    if is_now_ignored {
+        signal::forget(&thread.process, signal);
     }
-    if old.is_null() { Ok(()) } else { user_access::write_value(old, &previous) }
+    previous.map_or(Ok(()), |previous| user_access::write_value(old, &previous))
 }
 
 pub fn rt_sigprocmask(
@@ -218,8 +220,12 @@ fn send(thread: &Thread, target: &Process, info: Option<Info>) -> Result<(), Err
     info.map_or(Ok(()), |info| signal::send_to_process(target, info))
 }
 
-/// The sender's real or effective user must be the target's real or saved one; SIGCONT goes to all of one's session.
+/// The sender's real or effective user must be the target's real or saved one, unless it is itself; SIGCONT goes to all of
+/// one's session.
 fn check_permission(thread: &Thread, target: &Process, signal: Option<Signal>) -> Result<(), Errno> {
+    if target.pid == thread.process.pid {
+        return Ok(());
+    }
     let (own, its): (Arc<Credentials>, Arc<Credentials>) = (thread.process.credentials(), target.credentials());
     let matches = |id: u32| id == its.user.real || id == its.user.saved;
     if own.is_privileged() || matches(own.user.effective) || matches(own.user.real) {

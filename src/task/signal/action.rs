@@ -72,6 +72,13 @@ impl Action {
     }
 }
 
+impl Disposition {
+    /// Nothing is done: as the program wants it, or by default.
+    pub const fn is_ignored(&self) -> bool {
+        matches!(self, Self::Ignore | Self::Default(DefaultAction::Ignore))
+    }
+}
+
 impl Actions {
     pub const fn new() -> Self {
         Self([Action { handler: SIG_DFL, flags: 0, restorer: 0, mask: 0 }; 64])
@@ -96,7 +103,7 @@ impl Actions {
 
     /// Whether sending it has no effect at all: ignored by the program, or by default.
     pub const fn ignores(&self, signal: Signal) -> bool {
-        matches!(self.disposition(signal), Disposition::Ignore | Disposition::Default(DefaultAction::Ignore))
+        self.disposition(signal).is_ignored()
     }
 
     /// What execve leaves: ignored signals stay ignored, everything else is as in the beginning.

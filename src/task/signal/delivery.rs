@@ -112,5 +112,4 @@ fn run_handler(thread: &Thread, frame: &mut InterruptFrame, action: &Action, inf
         mask = mask.with(info.signal);
     }
     thread.set_signal_mask(mask);
-    thread.remove_work(Work::SIGNAL);
 }

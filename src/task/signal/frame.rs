@@ -12,7 +12,7 @@ use super::action::{Action, ActionFlags};
 use super::info::{INFO_BYTES, Info};
 use super::numbers::SignalSet;
 use super::state::AlternateStack;
-use crate::cpu::fpu;
+use crate::cpu::fpu::{self, Format};
 use crate::cpu::gdt;
 use crate::errno::Errno;
 use crate::interrupts::InterruptFrame;
@@ -61,7 +61,7 @@ struct UserContext {
 }
 
 /// `struct sigcontext`.
-#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 struct SavedContext {
     r8: u64,
@@ -95,12 +95,12 @@ struct SavedContext {
 }
 
 const _: () = assert!(size_of::<SavedContext>() == 256);
-const _: () = assert!(offset_of!(SignalFrame, info) == 8 + 304);
+const _: () = assert!(offset_of!(SignalFrame, context) == 8 && offset_of!(SignalFrame, info) == 8 + 304);
 
 /// How much of a stack a frame can take: AT_MINSIGSTKSZ.
 pub fn largest_bytes() -> u64 {
     let frame_bytes = size_of::<SignalFrame>() as u64;
-    RED_ZONE_BYTES + fpu_bytes() + FPU_ALIGNMENT + frame_bytes + 16 + 8
+    RED_ZONE_BYTES + fpu_bytes(&fpu::format()) + FPU_ALIGNMENT + frame_bytes + 16 + 8
 }
 
 /// Stores the frame and turns the user's registers into those of the handler's start. EFAULT: the stack can't take it.
@@ -116,28 +116,26 @@ pub fn push(
     }
     let alternate = thread.signals.alternate_stack();
     let top = stack_for(action, registers.rsp, &alternate)?;
-    let fpu_address = top.checked_sub(fpu_bytes()).ok_or(Errno::EFAULT)? & !(FPU_ALIGNMENT - 1);
+    let format = fpu::format();
+    let fpu_address = top.checked_sub(fpu_bytes(&format)).ok_or(Errno::EFAULT)? & !(FPU_ALIGNMENT - 1);
     let below_fpu = fpu_address.checked_sub(size_of::<SignalFrame>() as u64).ok_or(Errno::EFAULT)?;
     let address = ((below_fpu & !15).checked_sub(8)).ok_or(Errno::EFAULT)?;
     if alternate.holds(registers.rsp) && !alternate.holds(address) {
         return Err(Errno::EFAULT);
     }
-    let mut saved = save_registers(registers, thread.last_exception());
-    saved.fpu_state = fpu_address;
-    saved.old_mask = mask_after.bits();
-    let extended = if fpu::format().uses_xsave() { UC_FP_XSTATE } else { 0 };
+    push_fpu(thread, &format, fpu_address)?;
+    let extended = if format.uses_xsave() { UC_FP_XSTATE } else { 0 };
     let frame = SignalFrame {
+        info: info.to_words(),
         restorer: action.restorer,
         context: UserContext {
             flags: extended | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS,
             link: 0,
             alternate_stack: alternate,
-            registers: saved,
+            registers: save_registers(registers, thread.last_exception(), mask_after, fpu_address),
             mask: mask_after.bits(),
         },
-        info: info.to_words(),
     };
-    push_fpu(thread, fpu_address)?;
     user_access::write_value(UserAddress::new(address), &frame)?;
     if alternate.flags & AlternateStack::AUTO_DISARM != 0 {
         thread.signals.set_alternate_stack(AlternateStack::NONE);
@@ -156,14 +154,12 @@ pub fn push(
 
 /// rt_sigreturn: puts back what the frame below the user's RSP says. EFAULT: it can't be read.
 pub fn pop(thread: &Thread, registers: &mut InterruptFrame) -> Result<(), Errno> {
-    // The handler's return took the restorer's address off the stack.
-    let address = registers.rsp.wrapping_sub(8);
-    let frame: SignalFrame = user_access::read_value(UserAddress::new(address))?;
-    let saved = &frame.context.registers;
-    restore_fpu(thread, saved.fpu_state)?;
-    restore_registers(registers, saved);
-    thread.set_signal_mask(SignalSet::from_bits(frame.context.mask));
-    let stack = frame.context.alternate_stack;
+    // The handler's return took the restorer's address off the stack: the context is what comes next.
+    let context: UserContext = user_access::read_value(UserAddress::new(registers.rsp))?;
+    restore_registers(registers, &context.registers);
+    restore_fpu(thread, context.registers.fpu_state)?;
+    thread.set_signal_mask(SignalSet::from_bits(context.mask));
+    let stack = context.alternate_stack;
     if !thread.signals.alternate_stack().holds(registers.rsp) {
         thread.signals.set_alternate_stack(AlternateStack { flags: stack.flags & !AlternateStack::ON_STACK, ..stack });
     }
@@ -181,21 +177,20 @@ fn stack_for(action: &Action, rsp: u64, alternate: &AlternateStack) -> Result<u6
 }
 
 /// How much of a frame the FPU state takes, with the mark behind it.
-fn fpu_bytes() -> u64 {
-    fpu::format().bytes as u64 + size_of_val(&XSTATE_MAGIC_2) as u64
+fn fpu_bytes(format: &Format) -> u64 {
+    format.bytes as u64 + size_of_val(&XSTATE_MAGIC_2) as u64
 }
 
 /// Stores the thread's FPU state with the marks that say how long it is.
-fn push_fpu(thread: &Thread, address: u64) -> Result<(), Errno> {
+fn push_fpu(thread: &Thread, format: &Format, address: u64) -> Result<(), Errno> {
     // SAFETY: the thread runs this very code, so nobody else touches its saved state.
     let Some(state) = (unsafe { &mut *thread.fpu_state() }) else { return Ok(()) };
-    let format = fpu::format();
     if !format.uses_xsave() {
         return user_access::copy_out(UserAddress::new(address), state.image_for_program(&[]));
     }
     let marks = [
         XSTATE_MAGIC_1,
-        fpu_bytes() as u32,
+        fpu_bytes(format) as u32,
         format.components as u32,
         (format.components >> 32) as u32,
         format.bytes as u32,
@@ -224,8 +219,11 @@ fn is_extended(address: u64) -> Result<bool, Errno> {
     Ok(first == XSTATE_MAGIC_1)
 }
 
-fn save_registers(from: &InterruptFrame, exception: LastException) -> SavedContext {
+fn save_registers(from: &InterruptFrame, exception: LastException, mask: SignalSet, fpu_state: u64) -> SavedContext {
     SavedContext {
+        old_mask: mask.bits(),
+        fpu_state,
+        reserved: [0; 8],
         vector: exception.vector,
         error_code: exception.error_code,
         cr2: exception.fault_address,
@@ -248,8 +246,9 @@ fn save_registers(from: &InterruptFrame, exception: LastException) -> SavedConte
         rip: from.rip,
         rflags: from.rflags,
         cs: from.cs as u16,
+        gs: 0,
+        fs: 0,
         ss: from.ss as u16,
-        ..SavedContext::default()
     }
 }
 

@@ -49,7 +49,7 @@ pub fn send_to_process(process: &Process, info: Info) -> Result<(), Errno> {
         return Ok(());
     }
     let limit = process.limits.lock().get(Resource::PendingSignals).soft;
-    process.signals.pending.lock().add(info, limit)?;
+    process.signals.sent.add(info, limit)?;
     let threads = process.threads();
     let willing = |thread: &&Arc<Thread>| !thread.signals.mask().contains(info.signal);
     let waits = |thread: &&Arc<Thread>| thread.schedule.state.load(Relaxed) == State::Waiting as u8;
@@ -68,7 +68,7 @@ pub fn send_to_thread(thread: &Thread, info: Info) -> Result<(), Errno> {
         return Ok(());
     }
     let limit = thread.process.limits.lock().get(Resource::PendingSignals).soft;
-    thread.signals.pending.lock().add(info, limit)?;
+    thread.signals.sent.add(info, limit)?;
     notify(thread, info.signal);
     Ok(())
 }
@@ -83,7 +83,7 @@ pub fn force(thread: &Thread, info: Info) {
     });
     thread.set_signal_mask(thread.signals.mask().without(info.signal));
     // A standard signal is never refused.
-    let _ = thread.signals.pending.lock().add(info, u64::MAX);
+    let _ = thread.signals.sent.add(info, u64::MAX);
     thread.add_work(Work::SIGNAL);
 }
 
@@ -143,11 +143,9 @@ fn about_child(signal: Signal, child: &Process, code: i32, status: i32) -> Info 
     Info { signal, code, origin }
 }
 
-/// After a change of the action: what is ignored now is no longer pending.
-pub fn forget_if_ignored(process: &Process, signal: Signal) {
-    if process.signals.with(|actions| actions.ignores(signal)) {
-        discard(process, SignalSet::EMPTY.with(signal));
-    }
+/// What a change of the action has made ignored is no longer pending.
+pub fn forget(process: &Process, signal: Signal) {
+    discard(process, SignalSet::EMPTY.with(signal));
 }
 
 /// What sending has as an effect of its own, whatever is done about the signal later: SIGCONT continues, and stops and
@@ -159,24 +157,25 @@ fn prepare(process: &Process, signal: Signal, thread: Option<&Thread>) -> bool {
     } else if STOPS.contains(signal) {
         discard(process, SignalSet::EMPTY.with(Signal::CONT));
     }
-    // One without an effect is dropped, unless it is blocked or waited for: its action may be another by the time it is
-    // taken, or it is taken by no action at all.
-    let kept = match thread {
-        Some(thread) => thread.signals.keeps(signal),
-        None => process.threads().iter().any(|thread| thread.signals.keeps(signal)),
-    };
     // Init gets only what it has asked for: nobody can kill it.
     let action = process.signals.with(|actions| actions.disposition(signal));
     let deadly =
         matches!(action, Disposition::Default(DefaultAction::Terminate | DefaultAction::Core | DefaultAction::Stop));
-    let ignored = process.signals.with(|actions| actions.ignores(signal)) || process.pid == INIT_PID && deadly;
-    !ignored || kept
+    if !action.is_ignored() && !(process.pid == INIT_PID && deadly) {
+        return true;
+    }
+    // One without an effect is dropped, unless it is blocked or waited for: its action may be another by the time it is
+    // taken, or it is taken by no action at all.
+    match thread {
+        Some(thread) => thread.signals.keeps(signal),
+        None => process.threads().iter().any(|thread| thread.signals.keeps(signal)),
+    }
 }
 
 fn discard(process: &Process, signals: SignalSet) {
-    process.signals.pending.lock().discard(signals);
+    process.signals.sent.discard(signals);
     for thread in process.threads().iter() {
-        thread.signals.pending.lock().discard(signals);
+        thread.signals.sent.discard(signals);
     }
 }
 

@@ -9,12 +9,55 @@ use crate::lock::{IrqLock, Lock, Rank};
 use crate::task::fork::CloneFlags;
 use crate::task::thread::{Thread, Work};
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Signals that were sent to a thread or a process and not yet taken. Which ones there are shows without the lock: that is
+/// asked on each way to a handler and each wait, and there is seldom one.
+pub(super) struct Sent {
+    set: AtomicU64,
+    pending: IrqLock<Pending>,
+}
+
+impl Sent {
+    const fn new() -> Self {
+        Self { set: AtomicU64::new(0), pending: IrqLock::new(Rank::Signals, Pending::new()) }
+    }
+
+    pub fn set(&self) -> SignalSet {
+        SignalSet::from_bits(self.set.load(Acquire))
+    }
+
+    pub fn add(&self, info: Info, queue_limit: u64) -> Result<(), Errno> {
+        self.change(|pending| pending.add(info, queue_limit))
+    }
+
+    pub fn discard(&self, unwanted: SignalSet) {
+        self.change(|pending| pending.discard(unwanted));
+    }
+
+    fn take(&self, wanted: SignalSet) -> Option<Info> {
+        if self.set().intersection(wanted).is_empty() {
+            return None;
+        }
+        self.change(|pending| pending.take(wanted))
+    }
+
+    #[inline]
+    fn change<R>(&self, change: impl FnOnce(&mut Pending) -> R) -> R {
+        let mut pending = self.pending.lock();
+        let result = change(&mut pending);
+        self.set.store(pending.set().bits(), Release);
+        result
+    }
+}
 
 /// One thread's own signals.
 pub struct ThreadSignals {
-    pub(super) pending: IrqLock<Pending>,
+    pub(super) sent: Sent,
     mask: AtomicU64,
     /// The mask to go back to after the handler, for a call that waits with another one (sigsuspend, ppoll). Valid while
     /// `Work::RESTORE_MASK` is set.
@@ -48,7 +91,7 @@ impl AlternateStack {
 
 /// What a process's threads share. The actions can be shared between processes, too (CLONE_SIGHAND).
 pub struct ProcessSignals {
-    pub(super) pending: IrqLock<Pending>,
+    pub(super) sent: Sent,
     actions: Lock<Arc<Lock<Actions>>>,
     /// A stop signal took effect and no SIGCONT came since.
     pub(super) stopped: AtomicBool,
@@ -57,7 +100,7 @@ pub struct ProcessSignals {
 impl ThreadSignals {
     pub const fn new() -> Self {
         Self {
-            pending: IrqLock::new(Rank::Signals, Pending::new()),
+            sent: Sent::new(),
             mask: AtomicU64::new(0),
             saved_mask: AtomicU64::new(0),
             awaited: AtomicU64::new(0),
@@ -79,7 +122,7 @@ impl ThreadSignals {
     }
 
     pub fn pending_set(&self) -> SignalSet {
-        self.pending.lock().set()
+        self.sent.set()
     }
 
     pub fn alternate_stack(&self) -> AlternateStack {
@@ -108,8 +151,11 @@ impl Default for ThreadSignals {
 impl Thread {
     /// What is blocked from here on. Signals that this lets through are taken before the thread returns to user mode.
     pub fn set_signal_mask(&self, mask: SignalSet) {
-        self.signals.mask.store(mask.without_unblockable().bits(), Relaxed);
-        self.add_work(Work::SIGNAL);
+        let mask = mask.without_unblockable();
+        self.signals.mask.store(mask.bits(), Relaxed);
+        if !self.pending_signals().difference(mask).is_empty() {
+            self.add_work(Work::SIGNAL);
+        }
     }
 
     /// As [`Self::set_signal_mask`], until the present system call has ended and its handlers, if any, have been set up.
@@ -140,11 +186,7 @@ impl ProcessSignals {
     }
 
     fn sharing(actions: Arc<Lock<Actions>>) -> Self {
-        Self {
-            pending: IrqLock::new(Rank::Signals, Pending::new()),
-            actions: Lock::new(Rank::Process, actions),
-            stopped: AtomicBool::new(false),
-        }
+        Self { sent: Sent::new(), actions: Lock::new(Rank::Process, actions), stopped: AtomicBool::new(false) }
     }
 
     /// For a child: the same actions, shared or copied as the flags say; nothing pending.
@@ -178,7 +220,7 @@ impl ProcessSignals {
     }
 
     pub fn pending_set(&self) -> SignalSet {
-        self.pending.lock().set()
+        self.sent.set()
     }
 
     pub fn is_stopped(&self) -> bool {
@@ -188,8 +230,7 @@ impl ProcessSignals {
 
 /// Takes the next signal that the thread doesn't block, its own before the process's.
 pub(super) fn take_next(thread: &Thread, wanted: SignalSet) -> Option<Info> {
-    let own = thread.signals.pending.lock().take(wanted);
-    own.or_else(|| thread.process.signals.pending.lock().take(wanted))
+    thread.signals.sent.take(wanted).or_else(|| thread.process.signals.sent.take(wanted))
 }
 
 impl Thread {
