@@ -139,7 +139,11 @@ fn become_helper(what: &CStr) {
 /// Threads in every state in which a thread can be.
 fn spawn_threads_in_all_states() {
     let (empty, _) = pipe();
-    spawn(|| loop {});
+    spawn(|| {
+        loop {
+            std::hint::spin_loop();
+        }
+    });
     spawn(move || read(empty, 1));
     spawn(|| sleep_ms(100_000));
     spawn(|| {
