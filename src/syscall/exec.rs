@@ -166,6 +166,8 @@ impl Replacement {
     fn point_of_no_return(self, thread: &Thread) {
         let process = &thread.process;
         trace::record(Kind::Exec, process.pid.into(), self.image.entry_point);
+        // First, so that nobody looks by /proc into an image whose rights he doesn't have.
+        process.take_identity(self.identity);
 
         let old = process.replace_address_space(Some(self.address_space));
         thread.set_page_table_frame(self.image.page_table_frame.start_address().as_u64());
@@ -179,7 +181,6 @@ impl Replacement {
         while let Ok(Some(file)) = process.with_files(|files| Ok(files.take_close_on_exec())) {
             file.descriptor_closed(process.pid);
         }
-        process.take_identity(self.identity);
         process.signals.replace_actions(self.signal_actions);
         thread.signals.set_alternate_stack(AlternateStack::NONE);
         tasks().family.note_execve(process.pid);
