@@ -125,6 +125,49 @@ mod tests {
         assert_eq!(information.memory_map.usable_bytes(), 0x9_f000 + 0x300_0000);
     }
 
+    /// The machine of `gathered`, as a Multiboot2 loader tells of it: the two words, then the tags, each aligned to 8.
+    fn gathered_from_multiboot() -> BootInformation {
+        let region = |start: u64, length: u64, kind: u64| [start, length, kind].map(u64::to_le_bytes).concat();
+        let tag = |kind: u32, payload: &[u8]| {
+            let mut bytes = [kind.to_le_bytes(), (payload.len() as u32 + 8).to_le_bytes()].concat();
+            bytes.extend(payload);
+            bytes.resize(bytes.len().next_multiple_of(8), 0);
+            bytes
+        };
+        let regions =
+            [region(0, 0x9_fc00, 1), region(0x10_0000, 0x300_0000, 1), region(0xfffc_0000, 0x4_0000, 2)].concat();
+        let module = [0x20_0000_u32.to_le_bytes(), 0x28_0000_u32.to_le_bytes()].concat();
+        let tags = [
+            tag(1, b"init=/bin/sh console=ttyS0\0"),
+            tag(3, &[&module[..], b"initrd.tar\0"].concat()),
+            tag(6, &[&24_u32.to_le_bytes()[..], &[0; 4], &regions].concat()),
+            tag(15, &[b"RSD PTR \0KEEL  \x02".to_vec(), vec![7; 20]].concat()),
+            tag(0, &[]),
+        ]
+        .concat();
+        let mut memory = FakeMemory::new(AT, 0x4000);
+        memory.put(AT, &[&(tags.len() as u32 + 8).to_le_bytes()[..], &[0; 4], &tags].concat());
+        let mut information = BootInformation::EMPTY;
+        information.gather(multiboot2::MAGIC, PhysAddr::new(AT), &|at, size| memory.read(at, size));
+        information
+    }
+
+    #[test]
+    fn either_start_fills_in_the_same_values() {
+        let (one, other) = (gathered(&start_info([MAGIC, 1, 0, 1], ADDRESSES, 3)), gathered_from_multiboot());
+        assert_eq!([one.protocol, other.protocol], [Protocol::Pvh, Protocol::Multiboot2]);
+        assert_eq!(one.command_line.text(), other.command_line.text());
+        assert_eq!(one.memory_map.regions(), other.memory_map.regions());
+        let modules = |information: &BootInformation| {
+            let modules = information.modules.iter();
+            modules.map(|module| (module.range, module.command_line.to_string())).collect::<Vec<_>>()
+        };
+        assert_eq!(modules(&one), modules(&other));
+        assert_eq!(one.acpi_rsdp, other.acpi_rsdp);
+        assert_eq!(one.warnings.as_slice(), other.warnings.as_slice());
+        assert_eq!(one.held.len(), other.held.len());
+    }
+
     #[test]
     fn version_zero_has_no_memory_map() {
         assert_eq!(gathered(&start_info([MAGIC, 0, 0, 1], ADDRESSES, 3)).warnings.as_slice(), [NoMemoryMap]);
