@@ -56,18 +56,21 @@ struct Candidate {
 pub fn run(options: &Options) -> Result<Table, Failure> {
     fs::create_dir_all(&options.folder)?;
     let base = options.base.as_ref().map(|file| read_base(file)).transpose()?;
+    tell("building the measured program, and Keel's own");
     project::run("make", &["-s", "-C", "user", "rust"], &[])?;
     let (bench, system) = (archives::of_bench(&options.folder)?, archives::of_system(&options.folder)?);
     let keel = keel(options, &bench, &system);
     let [lean, shipped] = match &options.linux {
         Some(package) if !options.kvm => {
+            tell(&format!("looking for Debian's {package}, which is fetched once"));
             linux(package, &bench, &system).map(|pair| pair.map(Some)).unwrap_or_else(|failure| {
-                eprintln!("bench: no Linux here ({}): only Keel's figures", failure.reason());
+                tell(&format!("no Linux here ({}): only Keel's figures", failure.reason()));
                 [None, None]
             })
         }
         _ => [None, None],
     };
+    tell(if lean.is_some() { "running: some minutes, most of them Linux's" } else { "running" });
     // Two at a time: instructions are counted, so that neither changes the other's figures.
     let (keel, lean, shipped) = thread::scope(|scope| {
         let lean = scope.spawn(|| lean.map(|lean| lean.figures(options)));
@@ -80,9 +83,14 @@ pub fn run(options: &Options) -> Result<Table, Failure> {
     Ok(table)
 }
 
+/// Says on standard error what goes on: the table is on standard output.
+fn tell(what: &str) {
+    eprintln!("bench: {what}");
+}
+
 /// Linux's figures are welcome, and not a condition.
 fn usable(figures: Result<Figures, Failure>) -> Option<Figures> {
-    figures.inspect_err(|failure| eprintln!("bench: without a column of Linux's: {failure}")).ok()
+    figures.inspect_err(|failure| tell(&format!("without a column of Linux's: {failure}"))).ok()
 }
 
 fn read_base(file: &Path) -> Result<Figures, Failure> {
@@ -131,7 +139,13 @@ impl Candidate {
     fn figures(&self, options: &Options) -> Result<Figures, Failure> {
         let wanted = options.operations.as_deref().unwrap_or_default();
         let mut figures = figures::parse(&self.set_up.measure(&self.bench, wanted, &options.folder)?)?;
+        let name = match self.set_up.name {
+            "keel" => "Keel".to_owned(),
+            linux => format!("Linux, {linux}"),
+        };
+        tell(&format!("{name}: {} figures", figures.len()));
         if options.operations.is_none() && !self.set_up.kvm {
+            tell(&format!("{name}: looking for the least memory, by boots with less and less"));
             figures.extend(self.sizes(&options.folder)?);
         }
         Ok(figures)
