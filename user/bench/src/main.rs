@@ -14,6 +14,7 @@
 //! `bench [OPERATION…]` measures those that are named, or all; `bench list` shows their names.
 
 mod calls;
+mod crowd;
 mod files;
 mod memory;
 mod meter;
@@ -33,9 +34,15 @@ pub type Operation = (&'static str, fn(&mut Meter) -> Outcome);
 const LIMIT_S: u32 = 120;
 
 fn operations() -> impl Iterator<Item = &'static Operation> {
-    [system::OPERATIONS, files::OPERATIONS, pipes::OPERATIONS, memory::OPERATIONS, processes::OPERATIONS]
-        .into_iter()
-        .flatten()
+    let kinds = [
+        system::OPERATIONS,
+        files::OPERATIONS,
+        pipes::OPERATIONS,
+        memory::OPERATIONS,
+        processes::OPERATIONS,
+        crowd::OPERATIONS,
+    ];
+    kinds.into_iter().flatten()
 }
 
 fn main() {

@@ -17,7 +17,7 @@ pub const OPERATIONS: &[Operation] = &[
     ("copy-on-write fault", copy_on_write_fault),
 ];
 
-const PAGE: usize = 4096;
+pub const PAGE: usize = 4096;
 /// Pages in a batch of faults.
 const PAGES: usize = 64;
 const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
@@ -142,7 +142,7 @@ fn brk_and_touch(meter: &mut Meter) -> Outcome {
     })
 }
 
-fn anonymous_fault(meter: &mut Meter, write: bool) -> Outcome {
+pub fn anonymous_fault(meter: &mut Meter, write: bool) -> Outcome {
     for batch in 0..30 {
         let memory = map(PAGES * PAGE)?;
         // Linux would give a large page to a large mapping.

@@ -106,7 +106,7 @@ fn bandwidth(meter: &mut Meter, chunk: usize, turns: u64) -> Outcome {
 }
 
 /// Both processes yield all the time and count it. The figure is for one yield of either: one switch.
-fn yield_between_two(meter: &mut Meter) -> Outcome {
+pub fn yield_between_two(meter: &mut Meter) -> Outcome {
     // SAFETY: a new shared page of zeros, which lives as long as the processes.
     let memory = unsafe {
         libc::mmap(null_mut(), 4096, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1, 0)

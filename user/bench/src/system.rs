@@ -92,7 +92,7 @@ fn futex_wake(meter: &mut Meter) -> Outcome {
 }
 
 /// What a tick takes from a program that only computes: the gap that it leaves between two readings of the TSC.
-fn timer_tick(meter: &mut Meter) -> Outcome {
+pub fn timer_tick(meter: &mut Meter) -> Outcome {
     const TICKS: usize = 12;
     /// The time for it; a loop's turn, with which a gap begins and ends, takes a few ticks of the TSC.
     const READINGS: u64 = 100_000_000;
