@@ -307,6 +307,35 @@ kernel_test! {
         assert_eq!(killed_by(Program::start_at(&EXIT_7, CODE | 0xffff << 48, 0).end()), Some(11));
     }
 
+    /// SYSRET would fault in the kernel on Intel's processors, and in Bochs. rt_sigreturn lets a program choose all registers, so
+    /// also those that have to agree for a SYSRET.
+    fn a_system_call_does_not_return_to_an_address_that_is_not_canonical_by_sysret() {
+        const SIGRETURN: [u8; 7] = [0xb8, 15, 0, 0, 0, 0x0f, 0x05]; // mov eax, 15; syscall
+        // The saved registers of the frame (src/task/signal/frame.rs) that begins with the data page.
+        let saved = |index: u64| DATA + 48 + 8 * index;
+        let (r11, rcx, rip, rflags, selectors) = (saved(3), saved(14), saved(16), saved(17), saved(18));
+        for address in [1 << 47, 0xffff_7fff_ffff_ffff] {
+            let values = [
+                (rcx, address),
+                (rip, address),
+                (r11, INTERRUPTS_ON),
+                (rflags, INTERRUPTS_ON),
+                (selectors, u64::from(gdt::USER_CODE) | u64::from(gdt::USER_DATA) << 48),
+            ];
+            let mut code = Vec::new();
+            for (place, value) in values {
+                code.extend([0x48, 0xb8]); // mov rax, value
+                code.extend(value.to_le_bytes());
+                code.extend([0x48, 0x89, 0x04, 0x25]); // mov [place], rax
+                code.extend((place as u32).to_le_bytes());
+            }
+            code.push(0xbc); // mov esp, behind the restorer's address
+            code.extend((DATA as u32 + 8).to_le_bytes());
+            code.extend(SIGRETURN);
+            assert_eq!(killed_by(run(&code)), Some(11));
+        }
+    }
+
     /// Each way in also asks for itself, in builds with tests: `probe::assert_entry_flags_are_clean`.
     fn flags_set_to_disturb_the_kernel_do_not() {
         // pushfq; or dword [rsp], 0x44400 (AC, NT, DF); popfq

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 const SPEED: u64 = 100_000_000;
 /// Its screen has 256 colours at most, so the boot loader chooses the text screen.
 const VGA_BIOS: &str = "/usr/share/seabios/vgabios-stdvga.bin";
+/// What a kernel says that says nothing else afterwards.
+const PANIC: &str = "KERNEL PANIC";
 const POLL_TIME: Duration = Duration::from_millis(200);
 
 pub struct Bochs {
@@ -54,6 +56,9 @@ impl Bochs {
     pub fn wait_for_text(&mut self, text: &str) -> Result<(), Failure> {
         let started = Instant::now();
         while !self.serial_text().contains(text) {
+            if self.serial_text().contains(PANIC) {
+                return Err(self.failure(format!("expected {text:?} on the serial line, but the kernel panicked")));
+            }
             if self.child.try_wait()?.is_some() {
                 return Err(self.failure(format!("expected {text:?} on the serial line, but Bochs has ended")));
             }

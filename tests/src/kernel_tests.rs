@@ -5,6 +5,7 @@
 //! `ktest: ok NAME` or, because a test fails by a panic, `ktest: failed NAME: message` and the panic screen. `ktest: done` is
 //! the last line.
 
+use crate::bochs::Bochs;
 use crate::failure::Failure;
 use crate::project;
 use crate::qemu::{Guest, Limit, Machine};
@@ -164,7 +165,24 @@ pub fn jobs(threads: usize) -> Vec<Job> {
             let name = format!("in-kernel tests {}{range:?}", setting.label);
             Job::new(name, move |reporter| run_range(setting, &names, range, reporter))
         })
+        .chain([bochs_job()])
         .collect()
+}
+
+/// What QEMU lets pass and real processors don't, Bochs refuses as they do: returns to addresses that aren't canonical.
+fn bochs_job() -> Job {
+    const GUEST_S: u64 = 60;
+    Job::test("kernel: Bochs, returns to addresses that are not canonical", || {
+        let line = format!("test=only:canonical {COMMON_WORDS}");
+        let image = project::make_iso_of(&project::test_kernel(), "kernel-tests.iso", &[("CMDLINE", &line)])?;
+        let mut guest = Bochs::start(&image, "corei7_sandy_bridge_2600k", GUEST_S)?;
+        guest.wait_for_text("ktest: done")?;
+        // The one that returns by IRETQ, and the one that must not return by SYSRET.
+        match guest.serial_text().matches("ktest: ok ").count() {
+            2 => Ok(()),
+            count => Err(Failure::new(format!("expected two tests to pass, and {count} did"))),
+        }
+    })
 }
 
 /// Runs the tests of a range that are wanted, booting again behind each one that doesn't come back.

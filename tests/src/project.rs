@@ -49,8 +49,13 @@ pub fn run(program: impl AsRef<OsStr>, arguments: &[&str], environment: &[(&str,
 
 /// Makes an image as `make iso` does, under the artifacts, and returns its path.
 pub fn make_iso(name: &str, environment: &[(&str, &str)]) -> Result<PathBuf, Failure> {
+    make_iso_of(&kernel(), name, environment)
+}
+
+/// The same with another kernel in it.
+pub fn make_iso_of(kernel: &Path, name: &str, environment: &[(&str, &str)]) -> Result<PathBuf, Failure> {
     let image = artifacts()?.join(name);
-    run(root().join("tools/make-iso"), &[&kernel().to_string_lossy(), &image.to_string_lossy()], environment)?;
+    run(root().join("tools/make-iso"), &[&kernel.to_string_lossy(), &image.to_string_lossy()], environment)?;
     Ok(image)
 }
 
