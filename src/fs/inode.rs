@@ -253,6 +253,15 @@ impl Inode {
         if (mode >> shift) & access == access { Ok(()) } else { Err(Errno::EACCES) }
     }
 
+    /// Whether a path may lead through this: ENOTDIR if it isn't a directory, EACCES for those who may not search it.
+    #[inline]
+    pub fn check_search(&self, credentials: &Credentials) -> Result<(), Errno> {
+        if !self.is_directory() {
+            return Err(Errno::ENOTDIR);
+        }
+        if credentials.overrides_permissions() { Ok(()) } else { self.check_access(credentials, EXECUTE) }
+    }
+
     /// Whether `credentials` are the owner's, or root's.
     pub fn check_owner(&self, credentials: &Credentials) -> Result<(), Errno> {
         if credentials.overrides_permissions() || credentials.user.file_system == self.user() {

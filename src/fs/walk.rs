@@ -4,7 +4,7 @@
 //! process's directory, a link to its files) it lets go of the lock, asks, and goes on from there.
 
 use super::context::Context;
-use super::inode::{Body, EXECUTE, Inode};
+use super::inode::{Body, Inode};
 use super::mount::{Location, Place};
 use super::tree::{self, Dentry, Name, Tree};
 use crate::errno::Errno;
@@ -98,10 +98,7 @@ pub fn find_parent<'p>(
     }
     let (directory, last) = split_last(path);
     let parent = find_or_start(context, start, directory, Last::Follow)?;
-    if !parent.dentry.inode.is_directory() {
-        return Err(Errno::ENOTDIR);
-    }
-    parent.dentry.inode.check_access(context.credentials, EXECUTE)?;
+    parent.dentry.inode.check_search(context.credentials)?;
     if last.name.len() > NAME_MAX {
         return Err(Errno::ENAMETOOLONG);
     }
@@ -170,15 +167,13 @@ impl Walk {
                 }
             }
             let inode = &here.dentry.inode;
-            if !inode.is_directory() {
-                return Err(Errno::ENOTDIR);
-            }
-            inode.check_access(context.credentials, EXECUTE)?;
+            inode.check_search(context.credentials)?;
             let (name, after) = split_first(rest);
-            let slash = after.len() + name.len() < rest.len();
+            let is_last = after.is_empty() && outer.is_empty();
+            if is_last {
+                self.directory |= name.len() < rest.len();
+            }
             rest = after;
-            let is_last = rest.is_empty() && outer.is_empty();
-            self.directory |= is_last && slash;
             match name {
                 b"." => continue,
                 b".." => {
