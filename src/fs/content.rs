@@ -294,8 +294,9 @@ impl Writer<'_> {
             }
         };
         let end = index * PAGE_SIZE as u64 + (offset + taken) as u64;
-        let _state = content.state.lock();
+        // Only a writer changes the size, and there is one at a time; the lock is for those who read.
         if end > inode.size() {
+            let _state = content.state.lock();
             inode.set_size(end);
         }
         Ok(taken)

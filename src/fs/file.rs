@@ -168,6 +168,7 @@ impl File {
     }
 
     /// Whether the file has positions at all: pipes and terminals don't.
+    #[inline]
     pub fn is_seekable(&self) -> bool {
         match self.kind {
             Kind::Device(device, _) => device.is_seekable(),

@@ -13,6 +13,7 @@ use crate::fs::open_flags::OpenFlags;
 use crate::fs::walk::{Last, find};
 use crate::memory::user_access::UserAddress;
 use crate::task::Thread;
+use crate::task::credentials::Credentials;
 use crate::task::limits::Resource;
 use crate::task::signal::{self, Info, Origin, Signal, code};
 use alloc::sync::Arc;
@@ -284,7 +285,7 @@ pub fn readahead(thread: &Thread, descriptor: Fd, _start: u64, _count: u64) -> R
 /// What holds for this thread's writes to regular files.
 pub fn write_rules(thread: &Thread) -> WriteRules {
     WriteRules {
-        keeps_set_id_bits: thread.process.credentials().overrides_permissions(),
+        keeps_set_id_bits: thread.process.with_credentials(Credentials::overrides_permissions),
         size_limit: thread.process.limits.lock().get(Resource::FileSize).soft,
     }
 }
@@ -322,6 +323,7 @@ fn raise(thread: &Thread, signal: Signal) {
     let _ = signal::send_to_thread(thread, Info { signal, code: code::USER, origin });
 }
 
+#[inline]
 fn seekable(thread: &Thread, descriptor: Fd) -> Result<Arc<File>, Errno> {
     let file = file(thread, descriptor)?;
     if file.is_seekable() || file.is_path() { Ok(file) } else { Err(Errno::ESPIPE) }

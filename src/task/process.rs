@@ -188,6 +188,12 @@ impl Process {
         self.credentials.lock().clone()
     }
 
+    /// As [`Self::credentials`], without another reference.
+    #[inline]
+    pub fn with_credentials<R>(&self, ask: impl FnOnce(&Credentials) -> R) -> R {
+        ask(&self.credentials.lock())
+    }
+
     pub fn set_credentials(&self, new: Arc<Credentials>) {
         let old = core::mem::replace(&mut *self.credentials.lock(), new);
         drop(old);
