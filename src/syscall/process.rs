@@ -75,6 +75,7 @@ pub fn wait4(thread: &Thread, pid: i32, status: UserAddress, options: u32, usage
     };
     let wanted = Wanted {
         whom,
+        of_thread: (options & WNOTHREAD != 0).then(|| thread.tid()),
         ended: true,
         stopped: options & WUNTRACED != 0,
         continued: options & WCONTINUED != 0,
@@ -145,6 +146,7 @@ pub fn waitid(
     };
     let wanted = Wanted {
         whom,
+        of_thread: (options & WNOTHREAD != 0).then(|| thread.tid()),
         ended: options & WEXITED != 0,
         stopped: options & WSTOPPED != 0,
         continued: options & WCONTINUED != 0,

@@ -62,8 +62,13 @@ pub fn end_kernel_thread() -> ! {
 /// From here on the thread isn't found by its id any more. The id of a process's first thread is the process's, and stays
 /// taken until its status has been asked for.
 fn forget_thread(thread: &Thread, id_is_free: bool) {
+    let is_other = |other: &&Arc<Thread>| !core::ptr::eq(Arc::as_ptr(other), thread);
+    let heir = thread.process.threads().iter().find(is_other).map(|heir| heir.tid());
     let removed = {
         let mut tasks = tasks();
+        if let Some(heir) = heir {
+            tasks.family.change_maker(thread.process.pid, thread.tid(), heir);
+        }
         if id_is_free { tasks.threads.release(thread.tid()) } else { tasks.threads.clear(thread.tid()) }
     };
     drop(removed);

@@ -42,6 +42,8 @@ pub struct Member<T> {
     unreported: Option<Status>,
     /// What the parent gets when it ends (clone's low byte). Not SIGCHLD: only a wait with __WCLONE or __WALL sees it.
     pub exit_signal: u8,
+    /// The parent's thread that made it, or took it over: what __WNOTHREAD asks for.
+    made_by: u32,
     /// It has called execve since it was made: its group can't be set by its parent any more.
     pub has_executed: bool,
 }
@@ -62,6 +64,8 @@ pub enum Whom {
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
     pub whom: Whom,
+    /// __WNOTHREAD: children of this thread only.
+    pub of_thread: Option<u32>,
     pub ended: bool,
     pub stopped: bool,
     pub continued: bool,
@@ -118,10 +122,34 @@ impl<T> Family<T> {
             ended: None,
             unreported: None,
             exit_signal,
+            made_by: parent,
             has_executed: false,
         };
         self.members.set(pid, member);
         self.link(pid, parent);
+    }
+
+    /// A new process's maker is not its parent's first thread.
+    pub fn set_maker(&mut self, pid: u32, thread: u32) {
+        if let Some(member) = self.get_mut(pid) {
+            member.made_by = thread;
+        }
+    }
+
+    /// Of whose thread a process is the child.
+    pub fn maker(&self, pid: u32) -> u32 {
+        self.get(pid).map_or(NOBODY, |member| member.made_by)
+    }
+
+    /// A thread of `parent` ends, or gets another id: its children are another's from now on.
+    pub fn change_maker(&mut self, parent: u32, from: u32, to: u32) {
+        let mut child = self.get(parent).map_or(NOBODY, |member| member.first_child);
+        while let Some(member) = self.get_mut(child) {
+            if member.made_by == from {
+                member.made_by = to;
+            }
+            child = member.next_sibling;
+        }
     }
 
     /// Notes that a process has ended. Its children become `heir`'s; true if one of those has ended already, so that the
@@ -137,6 +165,7 @@ impl<T> Family<T> {
             self.link(child, heir);
             if let Some(child) = self.get_mut(child) {
                 child.exit_signal = SIGCHLD;
+                child.made_by = heir;
                 any_ended |= child.ended.is_some();
             }
         }
@@ -278,7 +307,10 @@ impl Wanted {
             Whom::Group(group) => member.group == group,
         };
         let by_signal = if member.exit_signal == SIGCHLD { self.with_sigchld } else { self.without_sigchld };
-        by_name && by_signal
+        let by_thread = self.of_thread.is_none_or(|thread| member.made_by == thread);
+        // Who has ended neither stops nor goes on any more.
+        let can_come = member.ended.is_none() || self.ended;
+        by_name && by_signal && by_thread && can_come
     }
 }
 
@@ -288,6 +320,7 @@ mod tests {
 
     const ANY: Wanted = Wanted {
         whom: Whom::Any,
+        of_thread: None,
         ended: true,
         stopped: true,
         continued: true,

@@ -257,11 +257,14 @@ fn announce(parent: &Thread, thread: &Arc<Thread>, request: &Request, id: NewId)
     if !request.flags.contains(CloneFlags::THREAD) {
         let caller = parent.process.pid;
         // A sibling ends as its maker will: nobody may send a signal of his choice to his own parent.
-        let (parent_pid, exit_signal) = match tasks.family.get(caller) {
-            Some(member) if request.flags.contains(CloneFlags::PARENT) => (member.parent, member.exit_signal),
-            _ => (caller, request.exit_signal),
+        let (parent_pid, maker, exit_signal) = match tasks.family.get(caller) {
+            Some(member) if request.flags.contains(CloneFlags::PARENT) => {
+                (member.parent, tasks.family.maker(caller), member.exit_signal)
+            }
+            _ => (caller, parent.tid(), request.exit_signal),
         };
         tasks.family.insert(tid, parent_pid, exit_signal, thread.process.clone());
+        tasks.family.set_maker(tid, maker);
     }
     drop(tasks);
     id.keep()

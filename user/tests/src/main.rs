@@ -27,6 +27,7 @@ mod limits;
 mod locks;
 mod memory;
 mod mounts;
+mod news;
 mod old_calls;
 mod opening;
 mod permissions;
@@ -58,8 +59,9 @@ const FAMILIES: &[Family] = &[
     ("locks", locks::CASES),
     ("memory", memory::CASES),
     ("mounts", mounts::CASES),
-    ("opening", opening::CASES),
+    ("news", news::CASES),
     ("old_calls", old_calls::CASES),
+    ("opening", opening::CASES),
     ("permissions", permissions::CASES),
     ("pipes", pipes::CASES),
     ("proc", proc::CASES),
