@@ -227,8 +227,8 @@ mod hardware {
         }
 
         /// Loads the running thread's registers from an image that a program wrote and `read` puts in place: one of this
-        /// CPU's size, or a legacy one. What may not be loaded is cleared. If it can't be read, the registers stay as they
-        /// are. `read` doesn't wait, so no switch sees the image half-read.
+        /// CPU's size, or a legacy one. Components that there are not are cleared. If it can't be read, or has reserved
+        /// bits of MXCSR set, the registers stay as they are. `read` doesn't wait, so no switch sees the image half-read.
         pub fn load_from_program(
             &mut self,
             has_header: bool,
@@ -238,7 +238,10 @@ mod hardware {
             let has_header = has_header && format.uses_xsave();
             let image = self.bytes_mut();
             let taken = if has_header { format.bytes } else { LEGACY_BYTES };
-            let result = read(image.get_mut(..taken).unwrap_or_default());
+            let mut result = read(image.get_mut(..taken).unwrap_or_default());
+            if get_u32(image, MXCSR) & !format.mxcsr_mask != 0 {
+                result = Err(Errno::EFAULT);
+            }
             format.sanitise(image, has_header);
             match result {
                 Ok(()) => self.restore(),

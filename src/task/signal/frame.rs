@@ -23,6 +23,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 const RED_ZONE_BYTES: u64 = 128;
 const FPU_ALIGNMENT: u64 = 64;
+/// A selector's requested privilege level.
+const USER_LEVEL: u16 = 3;
 
 /// ucontext's uc_flags: the FPU state is in XSAVE's format; SS is valid.
 const UC_FP_XSTATE: u64 = 1;
@@ -156,6 +158,10 @@ pub fn push(
 pub fn pop(thread: &Thread, registers: &mut InterruptFrame) -> Result<(), Errno> {
     // The handler's return took the restorer's address off the stack: the context is what comes next.
     let context: UserContext = user_access::read_value(UserAddress::new(registers.rsp))?;
+    // The only code segment that a return to user mode doesn't fault with. Linux, too, makes sure of the privilege level.
+    if context.registers.cs | USER_LEVEL != gdt::USER_CODE {
+        return Err(Errno::EFAULT);
+    }
     restore_registers(registers, &context.registers);
     restore_fpu(thread, context.registers.fpu_state)?;
     thread.set_signal_mask(SignalSet::from_bits(context.mask));
@@ -199,7 +205,8 @@ fn push_fpu(thread: &Thread, format: &Format, address: u64) -> Result<(), Errno>
     user_access::write_value(UserAddress::new(address + format.bytes as u64), &XSTATE_MAGIC_2)
 }
 
-/// Loads what the program left there, cleaned of what the CPU would refuse. Null: the initial state, as on Linux.
+/// Loads what the program left there. EFAULT where MXCSR has bits that the CPU would refuse. Null: the initial state, as on
+/// Linux.
 fn restore_fpu(thread: &Thread, address: u64) -> Result<(), Errno> {
     // SAFETY: as in `push_fpu`.
     let Some(state) = (unsafe { &mut *thread.fpu_state() }) else { return Ok(()) };

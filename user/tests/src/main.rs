@@ -34,6 +34,7 @@ mod permissions;
 mod pipes;
 mod proc;
 mod processes;
+mod returning;
 mod signals;
 mod terminals;
 mod threads;
@@ -66,6 +67,7 @@ const FAMILIES: &[Family] = &[
     ("pipes", pipes::CASES),
     ("proc", proc::CASES),
     ("processes", processes::CASES),
+    ("returning", returning::CASES),
     ("signals", signals::CASES),
     ("terminals", terminals::CASES),
     ("threads", threads::CASES),
