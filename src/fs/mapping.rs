@@ -63,8 +63,12 @@ pub fn write_path(location: &Location, output: &mut dyn fmt::Write) -> fmt::Resu
 }
 
 impl PageSource for File {
-    fn page(&self, index: u64, _for_write: bool) -> Result<PageRef, Errno> {
-        page(self.inode(), index)
+    fn page(&self, index: u64, for_write: bool) -> Result<PageRef, Errno> {
+        let page = page(self.inode(), index)?;
+        if for_write {
+            self.inode().touch_modified();
+        }
+        Ok(page)
     }
 
     fn for_each_resident(&self, pages: Range<u64>, visit: &mut dyn FnMut(u64, &PageRef)) {

@@ -372,13 +372,19 @@ impl AddressSpace {
         }
     }
 
-    /// madvise(MADV_DONTFORK and MADV_DOFORK).
-    pub fn set_not_forked(&mut self, range: Range<u64>, not_forked: bool) -> Result<(), Errno> {
+    /// What a child gets of the range: madvise(2) with MADV_DONTFORK, MADV_WIPEONFORK and their opposites.
+    pub fn set_fork_flag(&mut self, range: Range<u64>, flag: AreaFlags, is_set: bool) -> Result<(), Errno> {
         let range = checked_range(range).ok_or(Errno::ENOMEM)?;
+        let wipes_what_others_have = flag == AreaFlags::WIPED_BY_FORK
+            && is_set
+            && self.areas.overlapping(range.clone()).any(|area| area.mapping.is_shared() || area.object().is_some());
+        if wipes_what_others_have {
+            return Err(Errno::EINVAL);
+        }
         let indices = self.areas.isolate(range.clone())?;
         for index in indices.clone() {
             if let Some(area) = self.areas.get_mut(index) {
-                area.mapping.flags.set(AreaFlags::NOT_FORKED, not_forked);
+                area.mapping.flags.set(flag, is_set);
             }
         }
         self.areas.join(indices.start.saturating_sub(1)..indices.end);

@@ -45,6 +45,8 @@ bitflags! {
         const STACK = 8;
         /// A child doesn't get it.
         const NOT_FORKED = 16;
+        /// A child gets it empty.
+        const WIPED_BY_FORK = 32;
     }
 }
 

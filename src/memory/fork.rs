@@ -34,6 +34,9 @@ impl AddressSpace {
                 some_stay_behind = true;
                 continue;
             }
+            if area.mapping.flags.contains(AreaFlags::WIPED_BY_FORK) {
+                continue;
+            }
             result = copy_pages(&self.table, &mut child, area);
             if result.is_err() {
                 break;

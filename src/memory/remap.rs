@@ -1,7 +1,7 @@
 //! mremap(2): growing, shrinking and moving an area with its pages.
 
-use super::address_space::{AddressSpace, USER_END, checked_range};
-use super::areas::{Area, AreaFlags, Backing, PAGE};
+use super::address_space::{AddressSpace, Placement, USER_END, checked_range};
+use super::areas::{Area, AreaFlags, Backing, Mapping, PAGE};
 use super::page_table::{Entry, PageTable};
 use super::tlb::{self, Stale};
 use crate::errno::Errno;
@@ -20,12 +20,16 @@ impl AddressSpace {
     /// Linux.
     pub fn remap(&mut self, old: Range<u64>, new_length: u64, how: Move) -> Result<u64, Errno> {
         let new_length = new_length.checked_next_multiple_of(PAGE).ok_or(Errno::EINVAL)?;
-        let old = checked_range(old).ok_or(Errno::EINVAL)?;
         if new_length == 0 || new_length > USER_END {
             return Err(Errno::EINVAL);
         }
+        if old.is_empty() && old.start.is_multiple_of(PAGE) {
+            return self.map_again(old.start, new_length, how);
+        }
+        let old = checked_range(old).ok_or(Errno::EINVAL)?;
         let area = self.areas.find(old.start).ok_or(Errno::EFAULT)?;
-        if area.end < old.end {
+        let only_shrinks = !matches!(how, Move::To(_)) && new_length < old.end - old.start;
+        if area.end < old.end && !only_shrinks {
             return Err(Errno::EFAULT);
         }
         if let Move::To(target) = how {
@@ -46,6 +50,21 @@ impl AddressSpace {
         }
         let target = self.find_place(new_length)?;
         self.transfer(old, target, new_length)
+    }
+
+    /// An old length of 0: a shared mapping gets another place where its pages are seen.
+    fn map_again(&mut self, address: u64, length: u64, how: Move) -> Result<u64, Errno> {
+        let area = self.areas.find(address).ok_or(Errno::EFAULT)?;
+        let mapping = mapping_from(area, address);
+        if !mapping.is_shared() {
+            return Err(Errno::EINVAL);
+        }
+        let placement = match how {
+            Move::No => return Err(Errno::ENOMEM),
+            Move::Anywhere => Placement::Anywhere,
+            Move::To(target) => Placement::Fixed(target),
+        };
+        self.map(placement, length, mapping)
     }
 
     /// Whether there was room behind the area.
@@ -90,10 +109,7 @@ impl AddressSpace {
     fn transfer(&mut self, old: Range<u64>, target: u64, new_length: u64) -> Result<u64, Errno> {
         let old_length = old.end - old.start;
         let area = self.areas.find(old.start).ok_or(Errno::EFAULT)?;
-        let mut mapping = area.mapping.clone();
-        if let Backing::Object { offset, .. } = &mut mapping.backing {
-            *offset = offset.wrapping_add(old.start - area.start);
-        }
+        let mut mapping = mapping_from(area, old.start);
         mapping.flags.remove(AreaFlags::STACK);
         self.check_limits(new_length.saturating_sub(old_length) / PAGE, &mapping)?;
         self.areas.reserve(3)?;
@@ -127,6 +143,15 @@ impl AddressSpace {
         });
         Stale::pages(count, last)
     }
+}
+
+/// What an area shows, from an address in it on.
+fn mapping_from(area: &Area, address: u64) -> Mapping {
+    let mut mapping = area.mapping.clone();
+    if let Backing::Object { offset, .. } = &mut mapping.backing {
+        *offset = offset.wrapping_add(address - area.start);
+    }
+    mapping
 }
 
 /// Makes the tables that the pages' new places need.

@@ -214,8 +214,7 @@ pub fn mremap(
     if flags & !known != 0 || flags & (MREMAP_FIXED | MREMAP_DONTUNMAP) != 0 && !moves {
         return Err(Errno::EINVAL);
     }
-    // The pages would have to be at two places for a moment, which no program here asks for.
-    if flags & MREMAP_DONTUNMAP != 0 || old_length == 0 || new_length == 0 {
+    if flags & MREMAP_DONTUNMAP != 0 || new_length == 0 {
         return Err(Errno::EINVAL);
     }
     let range = page_range(address, old_length).ok_or(Errno::EINVAL)?;
@@ -235,6 +234,8 @@ pub fn madvise(thread: &Thread, address: u64, length: u64, advice: u32) -> Resul
     const REMOVE: u32 = 9;
     const DONTFORK: u32 = 10;
     const DOFORK: u32 = 11;
+    const WIPEONFORK: u32 = 18;
+    const KEEPONFORK: u32 = 19;
     if !address.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL);
     }
@@ -242,8 +243,13 @@ pub fn madvise(thread: &Thread, address: u64, length: u64, advice: u32) -> Resul
     match advice {
         DONTNEED | FREE => with_space(thread, |space| space.discard(range)),
         REMOVE => Err(Errno::EOPNOTSUPP),
-        DONTFORK | DOFORK => with_space(thread, |space| space.set_not_forked(range, advice == DONTFORK)),
-        0..=3 | 12..=21 => with_space(thread, |space| {
+        DONTFORK | DOFORK => {
+            with_space(thread, |space| space.set_fork_flag(range, AreaFlags::NOT_FORKED, advice == DONTFORK))
+        }
+        WIPEONFORK | KEEPONFORK => {
+            with_space(thread, |space| space.set_fork_flag(range, AreaFlags::WIPED_BY_FORK, advice == WIPEONFORK))
+        }
+        0..=3 | 12..=17 | 20 | 21 => with_space(thread, |space| {
             if range.is_empty() || space.areas().covers(range) { Ok(()) } else { Err(Errno::ENOMEM) }
         }),
         _ => Err(Errno::EINVAL),

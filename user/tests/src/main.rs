@@ -34,6 +34,7 @@ mod permissions;
 mod pipes;
 mod proc;
 mod processes;
+mod remapping;
 mod returning;
 mod signals;
 mod terminals;
@@ -67,6 +68,7 @@ const FAMILIES: &[Family] = &[
     ("pipes", pipes::CASES),
     ("proc", proc::CASES),
     ("processes", processes::CASES),
+    ("remapping", remapping::CASES),
     ("returning", returning::CASES),
     ("signals", signals::CASES),
     ("terminals", terminals::CASES),
