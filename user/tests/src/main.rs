@@ -12,6 +12,7 @@
 #![allow(clippy::macro_metavars_in_unsafe)]
 
 mod attributes;
+mod bounds;
 mod clock;
 mod copying;
 mod exec;
@@ -47,6 +48,7 @@ use conformance::harness::Family;
 
 const FAMILIES: &[Family] = &[
     ("attributes", attributes::CASES),
+    ("bounds", bounds::CASES),
     ("clock", clock::CASES),
     ("copying", copying::CASES),
     ("exec", exec::CASES),
