@@ -161,10 +161,11 @@ fn prepare(process: &Process, signal: Signal, thread: Option<&Thread>) -> bool {
     let action = process.signals.with(|actions| actions.disposition(signal));
     let deadly =
         matches!(action, Disposition::Default(DefaultAction::Terminate | DefaultAction::Core | DefaultAction::Stop));
-    if !action.is_ignored() && !(process.pid == INIT_PID && deadly) {
+    let has_no_effect = action.is_ignored() || process.pid == INIT_PID && deadly;
+    if !has_no_effect {
         return true;
     }
-    // One without an effect is dropped, unless it is blocked or waited for: its action may be another by the time it is
+    // Then it is dropped, unless it is blocked or waited for: its action may be another by the time it is
     // taken, or it is taken by no action at all.
     match thread {
         Some(thread) => thread.signals.keeps(signal),
