@@ -2,7 +2,7 @@
 
 use crate::calls::{expect, good};
 use crate::memory::{self, PAGE};
-use crate::meter::{Meter, Outcome};
+use crate::meter::Outcome;
 use crate::{Operation, call, pipes, system};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -49,7 +49,7 @@ fn cut_memory_into_areas() -> Outcome {
     let bytes = AREAS * PAGE;
     let read_write = libc::PROT_READ | libc::PROT_WRITE;
     let private = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    let start = good(call!(SYS_mmap, 0, bytes, read_write, private, -1_isize, 0), "mmap")? as usize;
+    let start = good(call!(SYS_mmap, 0, bytes, read_write, private, -1_isize, 0), "mmap")?;
     for page in (start..start + bytes).step_by(2 * PAGE) {
         expect(call!(SYS_mprotect, page, PAGE, libc::PROT_READ), 0, "mprotect")?;
     }
