@@ -98,4 +98,31 @@ mod tests {
         let failure = run("sh", &["-c", "echo broken; exit 3"], &[]).unwrap_err().to_string();
         assert!(failure.contains("broken") && failure.contains("exit status: 3"), "{failure}");
     }
+
+    /// Lines that are neither blank nor a comment, up to the file's own tests.
+    fn lines_of_code(text: &str) -> usize {
+        let lines = text.lines().map(str::trim).take_while(|line| *line != "#[cfg(test)]");
+        lines.filter(|line| !line.is_empty() && !line.starts_with("//") && !line.starts_with(';')).count()
+    }
+
+    /// The files that docs/tour.md names in each story, and in what it leaves for later.
+    fn stories() -> Vec<[Vec<String>; 2]> {
+        let tour = fs::read_to_string(root().join("docs/tour.md")).unwrap();
+        let (_, rest) = tour.split_once("\n1. ").unwrap();
+        let (stories, _) = rest.split_once("\n## ").unwrap();
+        let paths = |text: &str| text.split('`').filter(|word| word.contains('/')).map(str::to_owned).collect();
+        let parts = |story: &str| story.split_once("*Further*").map(|(told, further)| [paths(told), paths(further)]);
+        stories.split(". **").filter_map(parts).collect()
+    }
+
+    #[test]
+    fn the_six_stories_of_the_tour_are_there_and_short() {
+        let stories = stories();
+        assert_eq!(stories.len(), 6);
+        let missing = stories.iter().flatten().flatten().find(|path| !root().join(path).is_file());
+        assert_eq!(missing, None);
+        let told = stories.iter().flat_map(|[told, _]| told);
+        let lines: usize = told.map(|path| lines_of_code(&fs::read_to_string(root().join(path)).unwrap())).sum();
+        assert!((1000..2000).contains(&lines), "the six stories have {lines} lines of code");
+    }
 }
