@@ -24,6 +24,29 @@ fn futex(word: &AtomicU32, operation: i32, value: u32, timeout: Option<&libc::ti
     ))
 }
 
+/// Forks with a value of its own in a vector register, MXCSR and the x87 control word: which of them parent and child find
+/// afterwards, as bits.
+fn fork_with_floating_point_state() -> (i32, i32) {
+    const VECTOR: u64 = 0x1122_3344_5566_7788;
+    /// As at the start, but denormals are flushed to zero; and but for a precision of 53 bits.
+    const MXCSR: u32 = 0x9f80;
+    const CONTROL: u16 = 0x027f;
+    let (mut mxcsr, mut control) = (MXCSR, CONTROL);
+    let (child, vector): (i64, u64);
+    // SAFETY: fork(), with registers that are put back to their initial values before any other code runs.
+    unsafe {
+        std::arch::asm!("ldmxcsr [{mxcsr}]", "fldcw [{control}]", "movq xmm9, {vector}", "syscall", "movq {vector}, xmm9",
+            "stmxcsr [{mxcsr}]", "fnstcw [{control}]", "ldmxcsr [{initial_mxcsr}]", "fninit",
+            mxcsr = in(reg) &raw mut mxcsr, control = in(reg) &raw mut control, vector = inout(reg) VECTOR => vector,
+            initial_mxcsr = in(reg) &raw const INITIAL_MXCSR, inlateout("rax") libc::SYS_fork => child,
+            out("rcx") _, out("r11") _, out("xmm9") _);
+    }
+    let kept = [vector == VECTOR, mxcsr == MXCSR, control == CONTROL];
+    (child as i32, kept.iter().rev().fold(0, |bits, kept| bits << 1 | i32::from(*kept)))
+}
+
+static INITIAL_MXCSR: u32 = 0x1f80;
+
 fn short() -> libc::timespec {
     libc::timespec { tv_sec: 0, tv_nsec: 10_000_000 }
 }
@@ -458,6 +481,14 @@ pub const CASES: &[Case] = &[
         });
         sleep_ms(50);
         answers!(futex(word, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1, None), ending(child))
+    }),
+    case!("fork_copies_the_floating_point_state", {
+        let (child, kept) = fork_with_floating_point_state();
+        if child == 0 {
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(kept) };
+        }
+        answers!(kept, ending(child))
     }),
     case!("futex_wait_is_interrupted", {
         sys!(signal(libc::SIGUSR1, note_thread as *const () as libc::sighandler_t));
