@@ -183,6 +183,10 @@ fn own_programs() -> Result<(), Failure> {
         ("sleep 100 &\n", "\n[1] "),
         ("jobs\n", "running  sleep 100\n"),
         ("kill $!; wait; echo waited $?\n", "\nwaited 143\n"),
+        ("sleep 100 | sleep 200 &\n", "\n[1] "),
+        ("kill %1; wait; echo waited $?; kill %7; echo $?\n", "\nwaited 143\nsh: %7: no such job\n1\n"),
+        ("cd /tmp; cd ~; echo $(pwd) ~/x ~x \"~\"\n", "\n/root /root/x ~x ~\n"),
+        ("mount | head -n 1; dmesg | tail -1 | wc -l\n", "\ntmpfs on / type tmpfs (rw,relatime)\n1\n"),
         // An orphan is init's, and buried when it ends: not even a zombie is left to be sent a signal.
         ("p=$(sh -c 'sleep 0.2 > /dev/null & echo $!'); sleep 0.5; kill -0 $p || echo buried\n", "\nburied\n"),
         // The shell's end leaves a new one.

@@ -43,6 +43,7 @@ const TOOLS: &[(&str, Tool)] = &[
     ("rmdir", files::rmdir),
     ("sh", sh::main),
     ("sleep", processes::sleep),
+    ("tail", text::tail),
     ("touch", files::touch),
     ("trace", system::trace),
     ("true", |_| Ok(0)),

@@ -31,7 +31,11 @@ pub fn mount(arguments: &[String]) -> Outcome {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let (kind, source, target, flags) = match words[..] {
         [] => {
-            print!("{}", read("/proc/mounts")?);
+            for line in read("/proc/mounts")?.lines() {
+                if let [source, target, kind, options, ..] = line.split(' ').collect::<Vec<_>>()[..] {
+                    println!("{source} on {target} type {kind} ({options})");
+                }
+            }
             return Ok(0);
         }
         ["-t", kind, source, target] => (kind, source, target, 0),

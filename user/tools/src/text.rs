@@ -1,6 +1,7 @@
-//! Tools that read text and print text: cat, echo, grep, head, wc.
+//! Tools that read text and print text: cat, echo, grep, head, tail, wc.
 
 use crate::{Outcome, options, reason};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write, stdin, stdout};
 
@@ -83,15 +84,35 @@ pub fn grep(arguments: &[String]) -> Outcome {
     Ok(if status != 0 { 2 } else { i32::from(!found) })
 }
 
-/// `head [-n COUNT | -COUNT] [FILE…]`
-pub fn head(arguments: &[String]) -> Outcome {
-    let (count, paths) = match arguments {
+/// `-n COUNT` or `-COUNT`, else 10; and the files that follow.
+fn count_and_files(arguments: &[String]) -> Result<(usize, &[String]), String> {
+    Ok(match arguments {
         [option, count, paths @ ..] if option == "-n" => (count.parse().map_err(|_| "-n wants a number")?, paths),
         [option, paths @ ..] if option.starts_with('-') && option.len() > 1 => {
             (option[1..].parse().map_err(|_| format!("{option}: not a number of lines"))?, paths)
         }
         paths => (10, paths),
-    };
+    })
+}
+
+/// `tail [-n COUNT | -COUNT] [FILE…]`
+pub fn tail(arguments: &[String]) -> Outcome {
+    let (count, paths) = count_and_files(arguments)?;
+    for_each_input(paths, |_, input| {
+        let mut last = VecDeque::new();
+        for line in BufReader::new(input).split(b'\n') {
+            last.push_back(line?);
+            if last.len() > count {
+                last.pop_front();
+            }
+        }
+        last.iter().try_for_each(|line| stdout().write_all(&[line.as_slice(), b"\n"].concat()))
+    })
+}
+
+/// `head [-n COUNT | -COUNT] [FILE…]`
+pub fn head(arguments: &[String]) -> Outcome {
+    let (count, paths) = count_and_files(arguments)?;
     for_each_input(paths, |_, input| {
         for line in BufReader::new(input).split(b'\n').take(count) {
             stdout().write_all(&[line?, b"\n".to_vec()].concat())?;

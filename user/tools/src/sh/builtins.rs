@@ -17,6 +17,7 @@ const BUILTINS: &[(&str, Builtin)] = &[
     ("fg", |shell, arguments| resume(shell, arguments, true)),
     ("help", help),
     ("jobs", jobs),
+    ("kill", kill),
     ("read", read),
     ("set", set),
     ("shift", shift),
@@ -171,18 +172,50 @@ fn jobs(shell: &mut Shell, _: &[String]) -> i32 {
     0
 }
 
+/// The program's `kill`, which doesn't know that `%N` means a job.
+fn kill(shell: &mut Shell, arguments: &[String]) -> i32 {
+    let mut words = Vec::new();
+    let mut stopped = Vec::new();
+    for argument in arguments {
+        let Some(job) = argument.strip_prefix('%') else {
+            words.push(argument.clone());
+            continue;
+        };
+        let Some(index) = job_index(shell, job) else { return 1 };
+        let job = &shell.jobs[index];
+        words.extend(job.processes.iter().map(i32::to_string));
+        if job.stopped {
+            stopped.push(job.group);
+        }
+    }
+    let status = crate::processes::kill(&words).unwrap_or_else(|error| {
+        eprintln!("kill: {error}");
+        1
+    });
+    for group in stopped {
+        // SAFETY: takes no pointers. Who is stopped takes no other signal but SIGKILL.
+        unsafe { libc::kill(-group, libc::SIGCONT) };
+    }
+    status
+}
+
 /// `fg [%N]`, `bg [%N]`: without a number, the newest job.
 fn resume(shell: &mut Shell, arguments: &[String], foreground: bool) -> i32 {
-    let number = match arguments.first() {
-        Some(text) => text.trim_start_matches('%').parse().unwrap_or(0),
-        None => shell.jobs.len(),
-    };
-    if number == 0 || number > shell.jobs.len() {
-        eprintln!("sh: no such job");
-        return 1;
-    }
-    shell.resume(number - 1, foreground);
+    let newest = shell.jobs.len().to_string();
+    let number = arguments.first().map_or(newest.as_str(), |text| text.trim_start_matches('%'));
+    let Some(index) = job_index(shell, number) else { return 1 };
+    shell.resume(index, foreground);
     shell.status
+}
+
+/// Where the job of that number is; says so if there is none.
+fn job_index(shell: &Shell, number: &str) -> Option<usize> {
+    let index = number.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+    let found = index.filter(|index| *index < shell.jobs.len());
+    if found.is_none() {
+        eprintln!("sh: %{number}: no such job");
+    }
+    found
 }
 
 /// `test` and `[`: one comparison, with `!` before it or not.

@@ -1,4 +1,4 @@
-//! Turns words into arguments: variables and `$(…)` are replaced, unquoted results are split at blanks, and unquoted
+//! Turns words into arguments: `~`, variables and `$(…)` are replaced, unquoted results are split at blanks, and unquoted
 //! wildcards become the names that match.
 
 use super::Shell;
@@ -16,7 +16,7 @@ impl Shell {
     pub(super) fn expand_words(&mut self, words: &[Word]) -> Vec<String> {
         let mut arguments = Vec::new();
         for word in words {
-            for field in self.fields(word) {
+            for field in self.fields(&self.with_home(word)) {
                 arguments.extend(with_wildcards(&field));
             }
         }
@@ -25,7 +25,21 @@ impl Shell {
 
     /// A word as one string, not split: for assignments and the targets of redirections.
     pub(super) fn expand_single(&mut self, word: &Word) -> String {
-        word.iter().map(|part| self.part(part).0).collect()
+        self.with_home(word).iter().map(|part| self.part(part).0).collect()
+    }
+
+    /// An unquoted `~` that stands alone or before a slash at a word's start is the home folder.
+    fn with_home(&self, word: &[Part]) -> Word {
+        let mut word = word.to_vec();
+        if let Some(Part::Text { text, quoted: false }) = word.first()
+            && let Some(rest) = text.strip_prefix('~')
+            && (rest.starts_with('/') || rest.is_empty() && word.len() == 1)
+        {
+            let rest = Part::Text { text: rest.to_owned(), quoted: false };
+            let home = Part::Text { text: self.variable("HOME").unwrap_or("/").to_owned(), quoted: true };
+            word.splice(..1, [home, rest]);
+        }
+        word
     }
 
     /// A part's text, and whether it counts as quoted.
