@@ -1,6 +1,7 @@
 //! execve's path, arguments and environment: pointers that are bad anywhere, and how much may be given to a program.
 
 use crate::exec::{execveat, make_program, make_script, own, text};
+use crate::exec_process::make_elf;
 use conformance::support::*;
 use conformance::{answers, case, sys};
 use std::ffi::CStr;
@@ -150,6 +151,16 @@ fn helper_raw(arguments: Vector) -> String {
     answers!(text, ending(child))
 }
 
+/// How a program without libc ends that exits with what this code puts into RDI, executed with these arguments.
+fn how_argument_ends(code: &[u8], arguments: Vector) -> String {
+    let code = [code, &[0xb8, 60, 0, 0, 0, 0x0f, 0x05]].concat(); // mov eax, 60; syscall: exit
+    make_elf(PROGRAM, &code, false, None);
+    in_child(|| {
+        sys!(execve(PROGRAM.as_ptr(), arguments, null()));
+        99
+    })
+}
+
 pub const CASES: &[Case] = &[
     case!("a_null_path", raw_exec(null(), [c"x".as_ptr(), null()].as_ptr(), null())),
     case!("a_path_in_kernel_space", raw_exec(0xffff_8000_0000_0000_usize as *const _, null(), null())),
@@ -174,6 +185,13 @@ pub const CASES: &[Case] = &[
     case!("is_a_bad_vector_noticed_before_a_missing_file", raw_exec(c"./missing".as_ptr(), BAD as *const _, null())),
     case!("a_null_argument_vector_gets_one_empty_string", helper_raw(null())),
     case!("an_empty_argument_vector_gets_one_empty_string", helper_raw([null()].as_ptr())),
+    case!("a_program_by_itself_gets_that_string_too", {
+        // mov rdi, [rsp]: argc
+        let count = how_argument_ends(&[0x48, 0x8b, 0x3c, 0x24], null());
+        // mov rax, [rsp + 8]; movzx edi, byte [rax]: the first byte of argv[0]
+        let first_byte = [0x48, 0x8b, 0x44, 0x24, 0x08, 0x0f, 0xb6, 0x38];
+        answers!(count, how_argument_ends(&first_byte, null()), how_argument_ends(&first_byte, [null()].as_ptr()))
+    }),
     case!("arguments_of_100_kib", helper(&vec![c"--helper-count"; 7000][..], &[])),
     case!(
         "pointers_count_as_well_as_strings",

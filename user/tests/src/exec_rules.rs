@@ -415,8 +415,18 @@ pub const CASES: &[Case] = &[
                 sleep_ms(50);
                 write_all(write_end, b"alive");
             });
-            make_file(c"bad", &Elf::with(|elf| elf.entry = 0xffff_8000_0000_0000).bytes(), 0o644);
-            answers!(execve(c"./bad", &[c"x"], &[]), execve(c"./missing", &[c"x"], &[]), read(read_end, 10))
+            make_file(c"text", b"no program", 0o755);
+            make_script(c"script", "#!./missing\n");
+            make_elf(c"program", &EXIT_42, true, Some(c"./missing"));
+            let bad = [BAD as *const libc::c_char, null()];
+            answers!(
+                execve(c"./missing", &[c"x"], &[]),
+                execve(c"./text", &[c"x"], &[]),
+                execve(c"./script", &[c"x"], &[]),
+                execve(c"./program", &[c"x"], &[]),
+                ok(sys!(execve(c"./program".as_ptr(), bad.as_ptr(), null()))),
+                read(read_end, 10)
+            )
         })
     }),
     case!("does_a_parent_in_vfork_go_on_when_its_child_executes", {
