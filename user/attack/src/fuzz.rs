@@ -7,19 +7,23 @@
 
 use crate::account::Held;
 use crate::is_keel;
+use crate::shapes::{SHAPES, Shape};
 use conformance::support::*;
 use conformance::sys;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Calls that a victim makes at most.
 const CALLS_OF_A_VICTIM: u64 = 200;
 /// How long a victim may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_millis(250);
 /// Calls before what is held is counted.
 const WARMING_UP: u64 = 10_000;
 /// How much more may be held: caches and tables grow with how many of anything there were at once.
 const SLACK: Held = Held { memory: 256 * 1024, heap: 16 * 1024, open_files: 0 };
+/// Who makes the calls that aren't root's.
+const NOBODY: u32 = 65534;
 /// The first number that no table has.
 const NUMBERS: u64 = 470;
 
@@ -141,7 +145,18 @@ fn run_processes(seed: u64, calls: u64, processes: u64) -> usize {
     if let Err(error) = std::env::set_current_dir("/").and_then(|()| std::fs::remove_dir_all(&folder)) {
         println!("fuzz: {folder} stays: {error}");
     }
+    remove_what_nobody_made();
     failed
+}
+
+/// Victims that aren't locked in climb to the folders that are everybody's, and leave files there.
+fn remove_what_nobody_made() {
+    for entry in ["/dev/shm", "/tmp"].into_iter().filter_map(|path| std::fs::read_dir(path).ok()).flatten().flatten() {
+        let is_nobodys = entry.metadata().is_ok_and(|data| data.uid() == NOBODY);
+        if is_keel() && is_nobodys && std::fs::remove_file(entry.path()).is_err() {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// Ends what victims have left that wasn't of their group: it came here when its parent ended.
@@ -176,8 +191,8 @@ fn give_up_rights(number: u64) -> bool {
         return sys!(chroot(c".".as_ptr())) == 0;
     }
     sys!(setgroups(0, std::ptr::null()));
-    sys!(setresgid(65534, 65534, 65534));
-    sys!(setresuid(65534, 65534, 65534));
+    sys!(setresgid(NOBODY, NOBODY, NOBODY));
+    sys!(setresuid(NOBODY, NOBODY, NOBODY));
     sys!(geteuid()) != 0 && sys!(getuid()) != 0
 }
 
@@ -200,6 +215,7 @@ fn work(mut random: Random, share: u64, number: u64) -> i32 {
     if sys!(chdir(folder.as_ptr())) != 0 {
         return 1;
     }
+    let home = open(c".", libc::O_RDONLY);
     // Counted in memory that the victims share, as they rarely live to tell.
     let memory = sys!(mmap(
         std::ptr::null_mut(),
@@ -219,16 +235,28 @@ fn work(mut random: Random, share: u64, number: u64) -> i32 {
         let wanted = CALLS_OF_A_VICTIM.min(share - made);
         counter.store(0, Relaxed);
         let seed = random.next();
+        enter_empty_folder(seed);
         let victim = fork(|| victim(Random::new(seed), wanted, counter));
         if victim < 0 {
             sleep_ms(5);
             continue;
         }
         bury(victim);
+        // The victim may have locked the way back.
+        sys!(fchmod(home, 0o777));
+        sys!(fchdir(home));
         // A victim may have scribbled over its counter: then its whole share counts as made.
         made += counter.load(Relaxed).clamp(1, wanted);
     }
     0
+}
+
+/// A victim begins where no other has been: a FIFO in place of a file would keep it waiting. What can't be removed is moved
+/// out of the way.
+fn enter_empty_folder(number: u64) {
+    let _ = std::fs::remove_dir_all("v").or_else(|_| std::fs::rename("v", format!("old{number}")));
+    sys!(mkdir(c"v".as_ptr(), 0o777));
+    sys!(chdir(c"v".as_ptr()));
 }
 
 /// Waits for a victim, and kills it with all that it made when it takes too long.
@@ -296,14 +324,16 @@ fn victim(mut random: Random, calls: u64, counter: &AtomicU64) -> i32 {
     let pool = Pool { ground, own: sys!(getpid()) as u64 };
     for _ in 0..calls {
         counter.fetch_add(1, Relaxed);
-        let number = random.below(NUMBERS) as i64;
+        let (number, shapes) = choose(&mut random);
         if LEFT_OUT.contains(&number) {
             continue;
         }
         fill(&mut random, &pool);
         let mut arguments = [0; 6];
-        for argument in &mut arguments {
-            *argument = hostile(&mut random, &pool);
+        for (place, argument) in arguments.iter_mut().enumerate() {
+            let shape =
+                if random.below(8) == 0 { Shape::Any } else { shapes.get(place).copied().unwrap_or(Shape::Any) };
+            *argument = shaped(&mut random, &pool, shape);
         }
         if FOR_PROCESSES.contains(&number) {
             arguments[0] = random.pick(&[pool.own, 0x3ff_ffff, 0x7fff_ffff], pool.own);
@@ -343,12 +373,44 @@ fn prepare() {
     pipe();
     open(c"f", libc::O_RDWR);
     open(c".", libc::O_RDONLY);
-    sys!(signal(libc::SIGALRM, nothing as *const () as libc::sighandler_t));
+    // Without SA_RESTART: whatever waits is to be interrupted.
+    // SAFETY: a sigaction is plain integers, for which zeros are valid; the handler does nothing.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as *const () as usize;
+        libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut());
+    }
     let often = libc::timeval { tv_sec: 0, tv_usec: 3_000 };
     sys!(setitimer(libc::ITIMER_REAL, &libc::itimerval { it_interval: often, it_value: often }, std::ptr::null_mut()));
 }
 
 extern "C" fn nothing(_: i32) {}
+
+/// A call: in every other case any at all, else one whose arguments have a shape.
+fn choose(random: &mut Random) -> (i64, &'static [Shape]) {
+    if random.below(2) == 0 {
+        return (random.below(NUMBERS) as i64, &[]);
+    }
+    random.pick(SHAPES, (libc::SYS_getpid, &[]))
+}
+
+/// An argument that the call could mean.
+fn shaped(random: &mut Random, pool: &Pool, shape: Shape) -> u64 {
+    const LENGTHS: &[u64] = &[0, 1, 7, 64, 100, 4095, 4096, 4097, 8192, 65536, 100_000, 1 << 20, 1 << 31, 1 << 40];
+    let ground = pool.ground as u64;
+    match shape {
+        Shape::File if random.below(8) == 0 => libc::AT_FDCWD as u64,
+        Shape::File => random.below(12),
+        Shape::Path => random.pick(PATHS, c"f").as_ptr() as u64,
+        Shape::Memory => random.pick(&[0, ground, ground + 8, ground + 64, ground + 4000, ground + 8000], ground),
+        Shape::Page => random.pick(&[0, 0x10_0000, 0x10_1000, 0x7000_0000, ground, ground + 4096, ground + 8192], 0),
+        Shape::Length => random.pick(LENGTHS, 0),
+        Shape::Bits(bits) => random.next() & random.next() & bits,
+        Shape::Below(limit) => random.below(limit),
+        Shape::Own => pool.own,
+        Shape::Any => hostile(random, pool),
+    }
+}
 
 /// Fills the ground's start with words of the same kinds as the arguments: structures full of bad pointers and sizes.
 fn fill(random: &mut Random, pool: &Pool) {

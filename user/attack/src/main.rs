@@ -21,6 +21,7 @@ mod instructions;
 mod numbers;
 mod pointers;
 mod races;
+mod shapes;
 
 use account::Held;
 use conformance::harness::Family;
