@@ -339,4 +339,29 @@ pub const CASES: &[Case] = &[
             answers!(ok(open(&path(2047), 0)), ok(open(&path(2048), 0)), ok(open(&path(500_000), 0)))
         })
     ),
+    case!("the_log_names_the_guilty", {
+        set_off(|| take_all_memory(libc::MAP_PRIVATE));
+        let killed = kernel_log().contains("Out of memory: Killed process");
+        // Refusals are told of once a second.
+        sleep_ms(1100);
+        set_off(|| fork_until_refused(40_000, || ()));
+        let full = kernel_log().contains("can't have another process or thread: the machine takes no more");
+        sleep_ms(1100);
+        let limited = set_off(|| {
+            raise_limit(libc::RLIMIT_NPROC, 20);
+            // Root isn't bound by this limit.
+            sys!(setuid(65534));
+            fork_until_refused(100, || ())
+        });
+        let told = kernel_log().contains("can't have another process or thread: its user's limit is reached");
+        answers!(killed, full, limited, told)
+    }),
 ];
+
+fn kernel_log() -> String {
+    const READ_ALL: i32 = 3;
+    let mut text = vec![0_u8; 256 * 1024];
+    let length = sys!(syscall(libc::SYS_syslog, READ_ALL, text.as_mut_ptr(), text.len()));
+    text.truncate(usize::try_from(length).unwrap_or(0));
+    String::from_utf8_lossy(&text).into_owned()
+}
