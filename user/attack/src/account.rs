@@ -60,7 +60,7 @@ fn number(word: &str) -> i64 {
 }
 
 /// Free memory in bytes, as the kernel counts it.
-pub fn free_memory() -> u64 {
+fn free_memory() -> u64 {
     // SAFETY: sysinfo is plain integers, for which zeros are valid; the kernel fills one.
     unsafe {
         let mut information: libc::sysinfo = std::mem::zeroed();
