@@ -6,6 +6,7 @@ use crate::exec_process::{clone_child, copy_of_self, execute_program, make_elf};
 use conformance::elf::{EXIT_42, Elf};
 use conformance::support::*;
 use conformance::{answers, case, sys};
+use std::arch::asm;
 use std::ffi::{CStr, c_void};
 use std::ptr::{null, null_mut};
 use std::thread::spawn;
@@ -134,6 +135,23 @@ fn helper_after(what: &'static CStr, act: impl FnOnce(&'static CStr)) -> (i32, S
 
 fn become_helper(what: &CStr) {
     execve(own_path(), &[c"x", what], &[]);
+}
+
+/// How a program ends that exits with what this code puts into RDI, executed by a process with an unusual FPU state.
+fn told_of_fpu(code: &[u8]) -> String {
+    let exit = [0xb8, 60, 0, 0, 0, 0x0f, 0x05]; // mov eax, 60; syscall
+    make_elf(c"program", &[code, &exit].concat(), false, None);
+    in_child(|| {
+        let arguments = [c"x".as_ptr(), null()];
+        // All exceptions masked, rounding to zero.
+        let control = 0x7f80_u32;
+        // SAFETY: no calculation follows: this process executes a program or ends.
+        unsafe { asm!("ldmxcsr [{}]", "pcmpeqd xmm15, xmm15", in(reg) &control, options(nostack)) };
+        // Another thread's turn: what the kernel has saved is this state.
+        sys!(poll(null_mut(), 0, 1));
+        sys!(execve(c"./program".as_ptr(), arguments.as_ptr(), null()));
+        99
+    })
 }
 
 /// Threads in every state in which a thread can be.
@@ -353,6 +371,12 @@ pub const CASES: &[Case] = &[
             let is_own = helper(&[c"x", c"--helper-name"], &[]) == "my own name";
             answers!(comm.trim_end(), yes(is_own))
         })
+    }),
+    case!("the_fpu_begins_anew", {
+        // stmxcsr [rsp - 4]; movzx edi, byte [rsp - 3]
+        let control = told_of_fpu(&[0x0f, 0xae, 0x5c, 0x24, 0xfc, 0x0f, 0xb6, 0x7c, 0x24, 0xfd]);
+        // movq rdi, xmm15
+        answers!(control, told_of_fpu(&[0x66, 0x4c, 0x0f, 0x7e, 0xff]))
     }),
     case!("proc_self_exe_of_a_removed_program", {
         copy_of_self(c"copy", (0, 0), 0o755);
