@@ -186,6 +186,7 @@ pub fn unlink(context: &Context<'_>, start: Option<&Location>, path: &[u8]) -> R
     parent.mount.check_writable()?;
     may_remove(context.credentials, &tree, parent.as_place(), &child, Some(false))?;
     let removed = parent.dentry.remove(&mut tree, &child);
+    parent.dentry.shrink(&mut tree);
     drop(tree);
     child.inode.remove_name();
     child.inode.touch_changed();
@@ -211,6 +212,7 @@ pub fn remove_directory(context: &Context<'_>, start: Option<&Location>, path: &
         return Err(Errno::ENOTEMPTY);
     }
     let removed = parent.dentry.remove(&mut tree, &child);
+    parent.dentry.shrink(&mut tree);
     drop(tree);
     // Its own `.` and its name; and the parent loses its `..`.
     child.inode.remove_link();
@@ -363,6 +365,7 @@ impl Sides<'_> {
                 None
             }
         };
+        self.old.dentry.shrink(tree);
         if is_directory {
             self.old.dentry.inode.remove_link();
             self.new.dentry.inode.add_link();

@@ -83,9 +83,10 @@ impl<'a> Place<'a> {
 
     #[cold]
     fn into_mounted_slowly(self, tree: &'a Tree) -> Place<'a> {
-        let mut place = self;
-        while let Some(mount) = mounted_on(tree, place) {
+        let (mut place, mut next) = (self, 0);
+        while let Some((number, mount)) = mounted_on(tree, place, next) {
             place = Place { mount, dentry: &mount.root };
+            next = number + 1;
         }
         place
     }
@@ -274,9 +275,12 @@ impl Drop for Mount {
     }
 }
 
-fn mounted_on<'a>(tree: &'a Tree, place: Place<'_>) -> Option<&'a Arc<Mount>> {
-    let covers = |mount: &&Arc<Mount>| mount.on(tree).is_some_and(|on| on.as_place().is(place));
-    all(tree).iter().find(covers)
+/// The mount that covers a place, and its number in the table. Looked for from number `first` on, and then from the beginning:
+/// what is mounted on a mount was mostly made after it, so a high pile of them is climbed in one pass.
+fn mounted_on<'a>(tree: &'a Tree, place: Place<'_>, first: usize) -> Option<(usize, &'a Arc<Mount>)> {
+    let covers = |mount: &Mount| mount.on(tree).is_some_and(|on| on.as_place().is(place));
+    let numbered = || all(tree).iter().enumerate();
+    numbered().skip(first).chain(numbered().take(first)).find(|(_, mount)| covers(mount))
 }
 
 /// The path of `place` as seen from `root`, written backwards into the end of `buffer`; returns where it starts, and

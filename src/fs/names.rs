@@ -13,6 +13,8 @@ pub const FIRST_COOKIE: u64 = 2;
 
 /// Up to this many slots a scan is cheaper than the index.
 const SCANNED: usize = 8;
+/// A table with room for no more names than this keeps it when they go.
+const KEPT: usize = 64;
 const FREE: u32 = u32::MAX;
 const DELETED: u32 = u32::MAX - 1;
 
@@ -134,11 +136,7 @@ impl<T> Names<T> {
         self.slots.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         let grown = self.slots.len() + 1;
         if grown > SCANNED && (self.index_used + 1) * 4 > self.index.len() * 3 {
-            let places = (self.live + 1).saturating_mul(2).next_power_of_two().max(4 * SCANNED);
-            let mut index = Vec::new();
-            index.try_reserve_exact(places).map_err(|_| Errno::ENOMEM)?;
-            index.resize(places, FREE);
-            self.index = index;
+            self.index = new_index(self.live + 1)?;
             self.fill_index();
         }
         Ok(())
@@ -173,6 +171,22 @@ impl<T> Names<T> {
             self.index_used = 0;
         }
         Some(value)
+    }
+
+    /// Gives room back that was for names which are gone; what was reserved is part of it. Where there is no memory for the
+    /// smaller table, the larger one stays.
+    pub fn shrink(&mut self) {
+        if self.slots.capacity() <= KEPT || self.live >= self.slots.capacity() / 4 {
+            return;
+        }
+        let mut slots = Vec::new();
+        if slots.try_reserve_exact(self.live * 2).is_err() {
+            return;
+        }
+        let Ok(index) = new_index(self.live) else { return };
+        slots.extend(self.slots.drain(..).filter(|slot| slot.value.is_some()));
+        (self.slots, self.index) = (slots, index);
+        self.fill_index();
     }
 
     /// Puts another value in the place of the one in `slot`; the name keeps its position.
@@ -234,6 +248,15 @@ impl<T> Names<T> {
     }
 }
 
+/// An empty index for so many names.
+fn new_index(names: usize) -> Result<Vec<u32>, Errno> {
+    let places = names.saturating_mul(2).next_power_of_two().max(4 * SCANNED);
+    let mut index = Vec::new();
+    index.try_reserve_exact(places).map_err(|_| Errno::ENOMEM)?;
+    index.resize(places, FREE);
+    Ok(index)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -286,6 +309,28 @@ mod tests {
         let mut listed: Vec<_> = names.iter_from(0).map(|(_, name)| name.clone()).collect();
         listed.sort();
         assert!(listed.iter().eq(model.keys()));
+    }
+
+    #[test]
+    fn does_a_directory_give_back_the_room_of_names_that_are_gone() {
+        let mut names = Names::new();
+        for number in 0..10_000 {
+            names.reserve().unwrap();
+            names.insert(hash(&[number as u8, (number >> 8) as u8]), number);
+        }
+        // The oldest go first, so that every hole lies before a name that stays.
+        (0..9_990).for_each(|slot| {
+            let place = names.slots.iter().position(|other| other.value == Some(slot)).unwrap();
+            assert_eq!(names.remove(place), Some(slot));
+            names.shrink();
+        });
+        assert!(names.slots.capacity() <= KEPT && names.index.capacity() <= 2 * KEPT);
+        assert!(names.iter_from(0).map(|(_, value)| *value).eq(9_990..10_000));
+        for number in 9_990..10_000 {
+            let slot = names.find(hash(&[number as u8, (number >> 8) as u8]), |value| *value == number).unwrap();
+            assert_eq!(names.remove(slot), Some(number));
+        }
+        assert!(names.is_empty());
     }
 
     #[test]

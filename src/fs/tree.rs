@@ -180,6 +180,11 @@ impl Dentry {
         Some(removed)
     }
 
+    /// Gives back what room there was for names that are gone. None may be reserved.
+    pub fn shrink(&self, tree: &mut Tree) {
+        self.names.get_mut(tree).shrink();
+    }
+
     /// Puts `new`, which has got `old`'s name, in `old`'s place.
     pub fn replace(&self, tree: &mut Tree, old: &Arc<Dentry>, new: Arc<Dentry>) -> Option<Arc<Dentry>> {
         let slot = self.slot_of(tree, old)?;
