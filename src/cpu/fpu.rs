@@ -8,7 +8,7 @@ use crate::errno::Errno;
 
 /// Offsets in the FXSAVE image, which an XSAVE image begins with.
 const CONTROL_WORD: usize = 0;
-const MXCSR: usize = 24;
+pub const MXCSR: usize = 24;
 const MXCSR_MASK: usize = 28;
 /// The FXSAVE image; then the XSAVE header; then the components that CPUID places.
 pub const LEGACY_BYTES: usize = 512;

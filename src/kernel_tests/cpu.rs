@@ -3,7 +3,7 @@
 use super::probe::{self, Outcome};
 use crate::cpu::exceptions::{Exception, page_fault};
 use crate::cpu::features::features;
-use crate::cpu::fpu::FpuState;
+use crate::cpu::fpu::{self, FpuState};
 use crate::cpu::{gdt, idt, per_cpu};
 use crate::errno::Errno;
 use crate::interrupts::clock;
@@ -160,22 +160,26 @@ kernel_test! {
         assert_eq!((after_reset, read_back), (0, pattern));
     }
 
-    fn any_image_of_a_programs_making_can_be_loaded() {
+    fn any_image_of_a_programs_making_is_loaded_or_refused() {
         let mut state = FpuState::initial().expect("memory for an image");
+        let possible = fpu::format().mxcsr_mask;
         let _no_switch = InterruptsOff::new();
         for byte in [0x00, 0x55, 0xff] {
-            for has_header in [false, true] {
-                let filled = |image: &mut [u8]| {
-                    image.fill(byte);
-                    Ok(())
-                };
-                assert_eq!(state.load_from_program(has_header, filled), Ok(()));
-                let unreadable = |image: &mut [u8]| {
-                    image.fill(!byte);
-                    Err(Errno::EFAULT)
-                };
-                assert_eq!(state.load_from_program(has_header, unreadable), Err(Errno::EFAULT));
-                state.restore();
+            let mxcsr = u32::from_ne_bytes([byte; 4]);
+            for (mxcsr, read, expected) in [
+                (mxcsr & possible, Ok(()), Ok(())),
+                (mxcsr & possible, Err(Errno::EFAULT), Err(Errno::EFAULT)),
+                (mxcsr | !possible, Ok(()), Err(Errno::EFAULT)),
+            ] {
+                for has_header in [false, true] {
+                    let fill = |image: &mut [u8]| {
+                        image.fill(byte);
+                        image[fpu::MXCSR..fpu::MXCSR + size_of::<u32>()].copy_from_slice(&mxcsr.to_le_bytes());
+                        read
+                    };
+                    assert_eq!(state.load_from_program(has_header, fill), expected);
+                    state.restore();
+                }
             }
         }
         FpuState::initial().expect("memory for an image").restore();

@@ -62,7 +62,38 @@ fn with_stack_pointer(stack_pointer: u64) -> String {
     })
 }
 
+/// Where single steps over a system call stop, in bytes from its first instruction's address.
+fn stops_around_a_system_call() -> String {
+    static STOPS: [AtomicUsize; 8] = [const { AtomicUsize::new(0) }; 8];
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    extern "C" fn note_stop(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+        // SAFETY: the kernel passes a ucontext.
+        let at = register(unsafe { &mut *context.cast() }, libc::REG_RIP);
+        if let Some(stop) = STOPS.get(COUNT.fetch_add(1, SeqCst)) {
+            stop.store(*at as usize, SeqCst);
+        }
+    }
+    // SAFETY: sigaction is plain data; the handler has the signature that SA_SIGINFO asks for.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = note_stop as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO;
+        libc::sigaction(libc::SIGTRAP, &action, null_mut());
+    }
+    let start: usize;
+    // SAFETY: getppid touches no memory; the flags that are pushed are popped again.
+    unsafe {
+        std::arch::asm!(
+            "lea {start}, [rip + 2f]", "pushfq", "pushfq", "or qword ptr [rsp], 0x100", "popfq",
+            "2: mov eax, {getppid}", "syscall", "nop", "nop", "popfq",
+            start = out(reg) start, getppid = const libc::SYS_getppid, out("rax") _, out("rcx") _, out("r11") _)
+    };
+    let stops = STOPS.iter().take(COUNT.load(SeqCst)).map(|stop| stop.load(SeqCst).wrapping_sub(start).to_string());
+    stops.collect::<Vec<_>>().join(" ")
+}
+
 pub const CASES: &[Case] = &[
+    case!("single_steps_over_a_system_call", asked_in_child(stops_around_a_system_call)),
     case!("unchanged", returning(|_| {})),
     case!("to_an_address_that_is_not_canonical", returning(|context| *register(context, libc::REG_RIP) = 1 << 48)),
     case!("to_kernel_space", returning(|context| *register(context, libc::REG_RIP) = -1 << 31)),
