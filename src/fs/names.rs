@@ -135,7 +135,8 @@ impl<T> Names<T> {
         }
         self.slots.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         let grown = self.slots.len() + 1;
-        if grown > SCANNED && (self.index_used + 1) * 4 > self.index.len() * 3 {
+        let is_indexed = grown > SCANNED || !self.index.is_empty();
+        if is_indexed && (self.index_used + 1) * 4 > self.index.len() * 3 {
             self.index = new_index(self.live + 1)?;
             self.fill_index();
         }
@@ -331,6 +332,31 @@ mod tests {
             assert_eq!(names.remove(slot), Some(number));
         }
         assert!(names.is_empty());
+    }
+
+    #[test]
+    fn may_names_come_and_go_for_ever_in_a_directory_that_was_larger_once() {
+        for most in 1..=4 * SCANNED {
+            for kept in 0..most {
+                let mut names = Names::new();
+                for number in 0..most {
+                    names.reserve().unwrap();
+                    names.insert(hash(&[number as u8]), number);
+                }
+                for slot in (kept..most).rev() {
+                    assert_eq!(names.remove(slot), Some(slot));
+                }
+                for _ in 0..200 {
+                    names.reserve().unwrap();
+                    let free = names.index.iter().filter(|place| **place == FREE).count();
+                    // A search ends at a free place, and one is about to be taken.
+                    assert!(names.index.is_empty() || free > 1, "{kept} names of {most} are left");
+                    names.insert(hash(b"come and go"), most);
+                    let slot = names.find(hash(b"come and go"), |value| *value == most);
+                    assert_eq!(names.remove(slot.unwrap()), Some(most));
+                }
+            }
+        }
     }
 
     #[test]
