@@ -172,10 +172,7 @@ fn check_limit(process: &Process) {
     if used_ns >= limit.hard.saturating_mul(NS_PER_SECOND) {
         send(process, Signal::KILL);
     } else if used_ns >= limit.soft.saturating_mul(NS_PER_SECOND) {
-        process.limits.lock().set(
-            Resource::CpuSeconds,
-            Limit { soft: limit.soft.saturating_add(1), hard: limit.hard },
-        );
+        process.limits.lock().set(Resource::CpuSeconds, Limit { soft: limit.soft.saturating_add(1), hard: limit.hard });
         send(process, Signal::XCPU);
     }
 }

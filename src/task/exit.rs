@@ -5,8 +5,8 @@
 
 use super::family::{Status, Wanted};
 use super::process::{INIT_PID, Process, Tasks, tasks};
-use super::signal::{Info, Signal};
 use super::scheduler::{self, State};
+use super::signal::{Info, Signal};
 use super::thread::{Thread, Work};
 use super::wait_queue::Limits;
 use super::{alarm, current, signal};
@@ -90,7 +90,10 @@ fn leave_for_good() -> ! {
 pub fn tell_joiners(thread: &Thread) {
     super::futex::release_robust_list(thread);
     let address = thread.clear_child_tid.swap(0, Relaxed);
-    if address != 0 && shares_memory(&thread.process) && user_access::write_value(UserAddress::new(address), &0u32).is_ok() {
+    if address != 0
+        && shares_memory(&thread.process)
+        && user_access::write_value(UserAddress::new(address), &0u32).is_ok()
+    {
         super::futex::wake_joiners(UserAddress::new(address));
     }
 }
@@ -221,10 +224,7 @@ pub fn wait(wanted: &Wanted, no_hang: bool, consume: bool) -> Result<Option<(Arc
     let (pid, status) = match look() {
         Some(news) => news?,
         None if no_hang => return Ok(None),
-        None => process
-            .children_changed
-            .wait_until(Limits::INTERRUPTIBLE, look)
-            .map_err(|_| Errno::ERESTARTSYS)??,
+        None => process.children_changed.wait_until(Limits::INTERRUPTIBLE, look).map_err(|_| Errno::ERESTARTSYS)??,
     };
     let child = super::process::find_process(pid).ok_or(Errno::ECHILD)?;
     if consume {

@@ -4,10 +4,10 @@
 
 use super::limits::{self, Resource};
 use super::process::{Parts, Process, Tasks, tasks};
+use super::scheduler;
 use super::switch::{self, Start};
 use super::thread::Thread;
 use super::wait_queue::Limits as WaitLimits;
-use super::scheduler;
 use crate::cpu::fpu::FpuState;
 use crate::errno::Errno;
 use crate::interrupts::clock;
@@ -71,9 +71,9 @@ pub fn clone(parent: &Thread, request: &Request) -> Result<u32, Errno> {
     let tid = announce(parent, &thread, request, tid);
     scheduler::start(thread);
     if flags.contains(CloneFlags::VFORK) {
-        process.address_space_returned.wait_until(WaitLimits::FATAL_ONLY, || {
-            (!process.borrows_address_space.load(Relaxed)).then_some(())
-        })?;
+        process
+            .address_space_returned
+            .wait_until(WaitLimits::FATAL_ONLY, || (!process.borrows_address_space.load(Relaxed)).then_some(()))?;
     }
     Ok(tid)
 }
@@ -247,9 +247,9 @@ fn new_thread(parent: &Thread, process: &Arc<Process>, request: &Request, tid: u
 fn announce(parent: &Thread, thread: &Arc<Thread>, request: &Request, id: NewId) -> u32 {
     let tid = id.0;
     if request.flags.contains(CloneFlags::CHILD_SETTID) {
-        let stored = thread.process.with_address_space(|space| {
-            space.lock().write_bytes(request.child_tid.as_u64(), &tid.to_ne_bytes())
-        });
+        let stored = thread
+            .process
+            .with_address_space(|space| space.lock().write_bytes(request.child_tid.as_u64(), &tid.to_ne_bytes()));
         debug_assert!(stored.is_some());
     }
     let mut tasks = tasks();
@@ -269,4 +269,3 @@ fn announce(parent: &Thread, thread: &Arc<Thread>, request: &Request, id: NewId)
     drop(tasks);
     id.keep()
 }
-

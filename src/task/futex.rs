@@ -6,9 +6,9 @@
 
 #![expect(clippy::indexing_slicing, reason = "the index is taken modulo the table's length")]
 
+use super::current;
 use super::thread::Thread;
 use super::wait_queue::{Limits, Node, WaitQueue, prepare_to_wait, wait_prepared};
-use super::current;
 use crate::errno::Errno;
 use crate::memory::user_access::{self, UserAddress};
 use core::pin::pin;
@@ -67,7 +67,13 @@ impl Key {
 }
 
 /// Waits until woken, if the word still holds `expected`: EAGAIN if not. `bits` say which wake-ups it is for.
-pub fn wait(address: UserAddress, private: bool, expected: u32, bits: u32, deadline_ns: Option<u64>) -> Result<(), Errno> {
+pub fn wait(
+    address: UserAddress,
+    private: bool,
+    expected: u32,
+    bits: u32,
+    deadline_ns: Option<u64>,
+) -> Result<(), Errno> {
     if bits == 0 {
         return Err(Errno::EINVAL);
     }

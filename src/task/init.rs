@@ -31,7 +31,8 @@ use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use spin::Once;
 
 /// What every program starts with that init starts.
-const ENVIRONMENT: [&[u8]; 3] = [b"HOME=/", b"TERM=linux", b"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];
+const ENVIRONMENT: [&[u8]; 3] =
+    [b"HOME=/", b"TERM=linux", b"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];
 
 /// What was wrong with the initrd, if anything: the fallback says it.
 static INITRD_FAULT: Once<String> = Once::new();
@@ -185,7 +186,8 @@ fn run_fallback(reason: &Reason) {
         KernelArguments { arguments: &[fallback::NAME.as_bytes(), reason.as_bytes()], environment: &ENVIRONMENT };
     let path = b"/keel-fallback-init";
     let context = current().process.fs_context().map(|context| context.lock().clone());
-    let placed = context.and_then(|context| root::place_file(context.root(), b"keel-fallback-init", fallback::IMAGE, 0o755));
+    let placed =
+        context.and_then(|context| root::place_file(context.root(), b"keel-fallback-init", fallback::IMAGE, 0o755));
     if let Err(errno) = placed.and_then(|()| execute(&current(), Fd::CWD, path, 0, &strings)) {
         log::error!(target: "init", "the built-in init can't be started: {}", errno.description());
         power::power_off();

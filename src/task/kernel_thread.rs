@@ -4,6 +4,7 @@
 //! preempted: one that has long work yields.
 
 use super::credentials::Credentials;
+use super::exit;
 use super::limits::Limits;
 use super::process::{Parts, Process, tasks};
 use super::scheduler::{self, State};
@@ -11,7 +12,6 @@ use super::signal::ProcessSignals;
 use super::switch::{self, Start};
 use super::thread::Thread;
 use super::wait_queue::Limits as WaitLimits;
-use super::exit;
 use crate::errno::Errno;
 use crate::interrupts::InterruptFrame;
 use crate::interrupts::timer;
@@ -54,7 +54,10 @@ pub fn spawn(name: &str, function: extern "C" fn(usize), argument: usize) -> Res
     })?;
     thread.set_name(name.as_bytes());
     let begin = Box::into_raw(begin) as usize;
-    switch::prepare_stack(&thread, Start { function: Some((run_and_end, begin)), registers: InterruptFrame::default() });
+    switch::prepare_stack(
+        &thread,
+        Start { function: Some((run_and_end, begin)), registers: InterruptFrame::default() },
+    );
     tasks().threads.set(tid, thread.clone());
     scheduler::start(thread.clone());
     Ok(thread)

@@ -1,44 +1,57 @@
 //! Threads and processes: what runs, what waits, and who is whose child.
 //!
 //! - [`thread`], [`process`]: the two structures. [`family`], [`ids`]: how they are found, and who waits for whom.
-//! - [`scheduler`], [`ready_queue`]: whose turn it is; [`cpu_time`], [`usage`]: who has had how much. [`switch`]: the hand-over (core story 4).
+//! - [`scheduler`], [`ready_queue`]: whose turn it is; [`cpu_time`], [`usage`], [`load`]: who has had how much. [`switch`]: the
+//!   hand-over (core story 4).
+//! - [`credentials`], [`limits`]: what a process may. [`alarm`]: the timers it sets.
 //! - [`wait_queue`], [`timers`], [`deadlines`], [`futex`]: waiting.
-//! - [`fork`], [`exit`]: how they come and go. [`signal`]: what interrupts them. [`user_return`]: the way out.
+//! - [`init`], [`kernel_thread`]: the first ones. [`fork`], [`exit`]: how the others come and go.
+//! - [`signal`]: what interrupts them; [`user_exception`]: those that a program's own fault brings. [`user_return`]: the way out.
 //!   [`yield_point`]: the stops on a long way. [`out_of_memory`]: who must end when there is no more.
 
+#[cfg(target_os = "none")]
+pub mod alarm;
+#[cfg(target_os = "none")]
+pub mod cpu_time;
 pub mod credentials;
 pub mod deadlines;
+#[cfg(target_os = "none")]
+pub mod exit;
 pub mod family;
+#[cfg(target_os = "none")]
+pub mod fork;
+#[cfg(target_os = "none")]
+pub mod futex;
 pub mod ids;
+#[cfg(target_os = "none")]
+pub mod init;
+#[cfg(target_os = "none")]
+pub mod kernel_thread;
 pub mod limits;
 pub mod load;
+#[cfg(target_os = "none")]
+pub mod out_of_memory;
+#[cfg(target_os = "none")]
+pub mod process;
 pub mod ready_queue;
+#[cfg(target_os = "none")]
+pub mod scheduler;
 pub mod signal;
+#[cfg(target_os = "none")]
+pub mod switch;
+#[cfg(target_os = "none")]
+pub mod thread;
+#[cfg(target_os = "none")]
+pub mod timers;
 pub mod usage;
-
-macro_rules! on_the_machine {
-    ($($module:ident),*) => { $(#[cfg(target_os = "none")] pub mod $module;)* };
-}
-
-on_the_machine!(
-    alarm,
-    cpu_time,
-    exit,
-    fork,
-    futex,
-    init,
-    kernel_thread,
-    out_of_memory,
-    process,
-    scheduler,
-    switch,
-    thread,
-    timers,
-    user_exception,
-    user_return,
-    wait_queue,
-    yield_point
-);
+#[cfg(target_os = "none")]
+pub mod user_exception;
+#[cfg(target_os = "none")]
+pub mod user_return;
+#[cfg(target_os = "none")]
+pub mod wait_queue;
+#[cfg(target_os = "none")]
+pub mod yield_point;
 
 #[cfg(target_os = "none")]
 pub use running::{Current, current, current_raw};

@@ -90,8 +90,7 @@ pub struct Tasks {
     pub family: Family<Arc<Process>>,
 }
 
-static TASKS: Lock<Tasks> =
-    Lock::new(Rank::ProcessTree, Tasks { threads: IdTable::new(), family: Family::new() });
+static TASKS: Lock<Tasks> = Lock::new(Rank::ProcessTree, Tasks { threads: IdTable::new(), family: Family::new() });
 
 pub fn tasks() -> Guard<'static, Tasks> {
     TASKS.lock()
@@ -305,7 +304,8 @@ pub fn find_process(pid: u32) -> Option<Arc<Process>> {
 pub fn for_each(mut visit: impl FnMut(&Arc<Process>)) {
     let mut next = 0;
     loop {
-        let found = tasks().family.iter().find(|(pid, _)| *pid >= next).map(|(pid, member)| (pid, member.value.clone()));
+        let found =
+            tasks().family.iter().find(|(pid, _)| *pid >= next).map(|(pid, member)| (pid, member.value.clone()));
         let Some((pid, process)) = found else { return };
         visit(&process);
         next = pid.saturating_add(1);
