@@ -23,7 +23,7 @@ default abs
 %define MULTIBOOT2_LOADER_MAGIC 0x36d76289
 %define PVH_LOADER_MAGIC        0x336ec578      ; hvm_start_info.magic, as src/boot/pvh.rs has it
 
-%define BOOT_STACK_BYTES        131072          ; the boot values are gathered on it: 96 KiB of copies
+%define BOOT_STACK_BYTES        131072          ; ample: the memory map's scratch lists take 20 KiB of it
 %define DIRECT_MAP_SLOT         256             ; 0xffff_8000_0000_0000 in a PML4
 %define KERNEL_SLOT             511             ; -2 GiB: its PML4 entry …
 %define KERNEL_SLOT_PDPT        510             ; … and its PDPT entry

@@ -1,4 +1,5 @@
-//! Makes the n-th allocation, file read or access to a program's memory fail, for the tests that prove that a failure leaves nothing half done.
+//! Makes the n-th allocation, file read or access to a program's memory fail, for the tests that prove that a failure leaves
+//! nothing half done.
 //!
 //! In ordinary builds [`should_fail`] is a constant `false` and costs nothing.
 

@@ -29,7 +29,7 @@ static KEPT: IrqLock<Ring> = IrqLock::new(Rank::Console, Ring::new());
 
 struct KernelLog;
 
-/// Makes the `log` macros work. The first thing that `kernel_main` does.
+/// Makes the `log` macros work.
 pub fn initialise() {
     static LOG: KernelLog = KernelLog;
     // An error says that it was already done.

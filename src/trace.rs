@@ -9,13 +9,13 @@
 use core::fmt;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-/// What an event tells. Its two values are named by [`Kind::value_names`].
+/// What an event tells, and of which two values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
-    /// One thread gave the CPU to another.
+    /// One thread gave the CPU to another: their ids.
     Switch = 1,
-    /// The way back to user mode loaded a page table: the thread, and CR3.
+    /// A page table was loaded, by a switch or on the way back to user mode: the thread, and CR3.
     Cr3 = 2,
     /// A device interrupt: its vector, and whether it interrupted a user program.
     Irq = 3,

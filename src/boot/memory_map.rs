@@ -81,7 +81,7 @@ impl MemoryMap {
     /// Becomes the map that a raw list stands for. False where some of it had to be left out: that is treated as reserved,
     /// so memory may be lost, but none is used that shouldn't be.
     ///
-    /// In place, and never inlined: the tables are large, and the boot stack isn't.
+    /// In place, and never inlined: the tables are large, and the stack has them only while this runs.
     #[inline(never)]
     #[must_use]
     pub fn fill(&mut self, raw: impl IntoIterator<Item = RawRegion>) -> bool {

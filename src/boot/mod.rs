@@ -349,7 +349,7 @@ mod target {
     pub const BOOT_MAPPED_BYTES: u64 = 4 << 30;
     const DIRECT_MAP_BASE: u64 = 0xffff_8000_0000_0000;
 
-    /// Filled in place, because it is too large for the boot stack, and from then on only read.
+    /// Filled in place, because it is too large to be moved around on a stack, and from then on only read.
     static STORAGE: SpinMutex<BootInformation> = SpinMutex::new(BootInformation::EMPTY);
     static INFORMATION: Once<&'static BootInformation> = Once::new();
 
@@ -358,7 +358,7 @@ mod target {
         static kernel_physical_end: u8;
     }
 
-    /// Gathers the loader's information, the first thing that kernel_main does.
+    /// Gathers the loader's information. Once, and early: it says what must not be overwritten.
     pub fn collect(loader_magic: u32, at: u64, entry_tsc: u64) -> &'static BootInformation {
         INFORMATION.call_once(|| {
             // The lock is never released: nobody can change what was gathered.
@@ -373,7 +373,7 @@ mod target {
         })
     }
 
-    /// What was collected. Nobody can ask before kernel_main's first step.
+    /// What was collected; before that, nothing.
     pub fn information() -> &'static BootInformation {
         INFORMATION.get().copied().unwrap_or(const { &BootInformation::EMPTY })
     }

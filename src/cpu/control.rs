@@ -13,8 +13,8 @@ use x86_64::structures::gdt::SegmentSelector;
 const IA32_PAT: u32 = 0x277;
 const PAGE_ATTRIBUTES: u64 = 0x0007_0406_0007_0106;
 
-/// Sets CR0, CR4, EFER and the page attributes. CR4.SMAP and SMEP come last, when nothing maps user pages for the kernel's use any more: they
-/// are part of [`protect_from_user_pages`].
+/// Sets CR0, CR4, EFER and the page attributes. CR4.SMEP and SMAP come later, when nothing maps user pages for the kernel's
+/// use any more ([`protect_from_user_pages`]).
 pub fn init() {
     let features = features();
     // SAFETY: write protection, native FPU exceptions and the FPU itself on: none of it changes what is mapped, and the

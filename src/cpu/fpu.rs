@@ -207,8 +207,7 @@ mod hardware {
             format.write_initial(self.bytes_mut());
         }
 
-        /// The image, for a signal frame or a core dump.
-        pub fn bytes(&self) -> &[u8] {
+        fn bytes(&self) -> &[u8] {
             // SAFETY: the allocation has that size, and every constructor initialises it.
             unsafe { core::slice::from_raw_parts(self.image.as_ptr(), format().bytes) }
         }

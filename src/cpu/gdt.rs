@@ -106,7 +106,7 @@ pub fn guard_pages() -> impl Iterator<Item = VirtAddr> {
     INTERRUPT_STACKS.iter().map(|stack| VirtAddr::from_ptr(stack))
 }
 
-/// Each interrupt stack's range: for the backtrace, and for the test that all page tables map them.
+/// Each interrupt stack's range: for the tests that all page tables map them.
 pub fn interrupt_stacks() -> impl Iterator<Item = core::ops::Range<u64>> {
     INTERRUPT_STACKS.iter().map(|stack| stack.top().as_u64() - STACK_BYTES as u64..stack.top().as_u64())
 }

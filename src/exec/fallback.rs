@@ -9,7 +9,7 @@ use core::fmt;
 /// The ELF file.
 pub static IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/fallback_init.elf"));
 
-/// Its argv[0], and its name in messages.
+/// Its `argv[0]`, and its name in messages.
 pub const NAME: &str = "fallback-init";
 
 /// Where inits are looked for when the command line names none: where a system's is, where an initramfs's is, and last any

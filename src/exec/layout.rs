@@ -92,7 +92,7 @@ fn above_stack(stack_top: u64, random: u64) -> Option<u64> {
     Some(stack_top.saturating_add(random.checked_rem(places)?.saturating_mul(PAGE)))
 }
 
-/// [vvar] and [vdso].
+/// `[vvar]` and `[vdso]`.
 pub const VDSO_BYTES: u64 = 2 * PAGE;
 
 /// Arguments may take this much even with a lower stack limit.

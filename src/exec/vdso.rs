@@ -1,6 +1,6 @@
 //! The vDSO that every program gets: two pages in front of which libc needs no system call to read a clock.
 //!
-//! [vvar] is the page of the clock's figures (interrupts/time_page.rs); [vdso], right behind it, the code that reads them: a
+//! `[vvar]` is the page of the clock's figures (interrupts/time_page.rs); `[vdso]`, right behind it, the code that reads them: a
 //! shared object that build.rs has NASM write (asm/user/vdso.asm). All programs share both pages, and none can write to
 //! them. AT_SYSINFO_EHDR says where they are.
 

@@ -1,7 +1,7 @@
 //! Files: the tree of names, the file systems in it, open files and their descriptors.
 //!
 //! Reading order: [`tree`] (names and the lock over them), [`inode`] (what a name leads to), [`mount`], [`walk`] (from a path
-//! to a place), [`edit`] (making and removing names), [`open`], [`file`] (reading and writing), [`descriptors`].
+//! to a place), [`edit`] (making and removing names), [`open`], [`mod@file`] (reading and writing), [`descriptors`].
 
 pub mod attributes;
 pub mod content;

@@ -1,7 +1,7 @@
 //! Who handles which interrupt vector, and the devices that interrupts come through.
 //!
 //! Vectors 0 to 31 are the CPU's exceptions, 0x20 to 0x2f the sixteen ISA interrupt lines, whichever controller brings
-//! them; 0x30 and 0xff belong to the local APIC, 0x80 to system calls. asm/interrupts.asm calls [`interrupt_dispatch`]
+//! them; 0x30 and 0xff belong to the local APIC, 0x80 to system calls. asm/interrupts.asm calls `interrupt_dispatch`
 //! for all of them, with interrupts off.
 
 #![expect(clippy::indexing_slicing, reason = "a vector is a byte, and there are 256")]

@@ -1,4 +1,4 @@
-//! What programs read the time from without entering the kernel: a page that they have read-only, [vvar] in /proc/PID/maps.
+//! What programs read the time from without entering the kernel: a page that they have read-only, `[vvar]` in /proc/PID/maps.
 //!
 //! The kernel's own clock doesn't use it. Each change of the clock is written here as well, between two counts: of changes
 //! begun, and of changes ended. A reader looks at the second first and at the first last; who sees them differ asks the kernel

@@ -22,7 +22,7 @@ pub fn frame_pointer(frame: PhysFrame) -> *mut u8 {
     pointer(frame.start_address())
 }
 
-/// The physical address behind a pointer that [`pointer`] returned.
+/// The physical address behind a pointer that [`pointer()`] returned.
 #[inline(always)]
 pub fn physical(pointer: *const u8) -> PhysAddr {
     PhysAddr::new_truncate((pointer.expose_provenance() as u64).wrapping_sub(base()))

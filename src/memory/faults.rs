@@ -276,7 +276,7 @@ impl AddressSpace {
     }
 
     /// Writes into areas through the direct map, whether or not this address space is loaded. Private read-only pages are
-    /// written too (their page becomes a copy): so exec and PTRACE_POKE work. EFAULT where no area is.
+    /// written too (their page becomes a copy): so exec fills its pages. EFAULT where no area is.
     pub fn write_bytes(&mut self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
         self.with_pages(address, bytes.len(), Access::Write, |page, offset, done, count| {
             page.write(offset, bytes.get(done..done + count).unwrap_or(&[]));

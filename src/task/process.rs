@@ -202,7 +202,7 @@ impl Process {
         self.threads.lock()
     }
 
-    /// The last that execve changes in the process itself: whose rights it has, and what goes with them.
+    /// What execve changes first: whose rights the process has, and what goes with them.
     pub fn take_identity(&self, new: Identity) {
         if new.has_other_rights {
             self.parent_death_signal.store(0, Relaxed);

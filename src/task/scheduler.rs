@@ -164,11 +164,10 @@ pub fn start(thread: Arc<Thread>) {
     this_cpu().queue.lock().ready.push_active(thread.clone(), usize::from(thread.schedule.level.load(Relaxed)));
 }
 
-/// Makes a thread ready if it waits in one of the two waiting states; `including` says whether an uninterruptible wait, or
-/// a stop, ends too. True if it did wait so.
-pub fn wake(thread: &Thread, including: impl Fn(u8) -> bool) -> bool {
+/// Makes a thread ready if it is in one of the states that `ends` says this ends. True if it was.
+pub fn wake(thread: &Thread, ends: impl Fn(u8) -> bool) -> bool {
     let mut queue = this_cpu().queue.lock();
-    if !including(thread.schedule.state.load(Relaxed)) {
+    if !ends(thread.schedule.state.load(Relaxed)) {
         return false;
     }
     thread.schedule.state.store(State::Running as u8, Relaxed);
@@ -199,7 +198,7 @@ pub fn state_letter(thread: &Thread) -> char {
     }
 }
 
-/// A tick of the timer on this CPU: `interrupts off`, in its handler.
+/// A tick of the timer on this CPU. In its handler, with interrupts off.
 pub fn tick(from_user: bool) {
     super::timers::expire();
     cpu_time::note_load(ready_count);

@@ -29,7 +29,7 @@ pub struct FrameTable {
     allocator: Lock<Allocator>,
     /// The address of the frame of zeros.
     zero_frame: AtomicU64,
-    /// By [`Kept`].
+    /// By [`Kept`](super::Kept).
     kept: [Lock<KeptStack>; 2],
 }
 
