@@ -136,11 +136,6 @@ impl MemoryMap {
     pub fn usable_bytes(&self) -> u64 {
         self.usable().map(|range| range.size_bytes()).sum()
     }
-
-    /// The end of the highest usable region.
-    pub fn usable_end(&self) -> PhysAddr {
-        self.usable().map(|range| range.end).max().unwrap_or(PhysAddr::zero())
-    }
 }
 
 /// Where the raw regions begin and end once wrapping, the limits of addresses and whole pages have been seen to.

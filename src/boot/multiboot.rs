@@ -285,7 +285,7 @@ mod tests {
     fn with_nothing_to_go_by_there_are_messages_and_a_little_memory() {
         let information = gathered(&[]);
         assert_eq!(information.warnings.as_slice(), [Warning::NoModule, Warning::NoMemoryMap]);
-        assert_eq!(information.memory_map.usable_end().as_u64(), 24 << 20);
+        assert_eq!(information.memory_map.usable().last().map(|range| range.end.as_u64()), Some(24 << 20));
         let mut unknown = BootInformation::EMPTY;
         unknown.gather(7, PhysAddr::zero(), &|_, _| None);
         assert_eq!(unknown.warnings[0], Warning::UnknownLoader(7));

@@ -145,10 +145,6 @@ impl CheckedElf {
         Ok(elf)
     }
 
-    pub fn has_interpreter(&self) -> bool {
-        self.interpreter.is_some()
-    }
-
     /// The path that PT_INTERP holds, up to its first NUL.
     pub fn interpreter_path(&self, file: &impl ExecutableFile) -> Result<Option<Vec<u8>>, Errno> {
         let Some(range) = self.interpreter else { return Ok(None) };

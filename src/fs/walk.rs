@@ -121,21 +121,6 @@ pub fn split_last(path: &[u8]) -> (&[u8], LastName<'_>) {
     (directory, LastName { kind, name, slash: !slashes.is_empty() })
 }
 
-/// The entry with this name in a directory: in the tree, or made by procfs.
-pub fn find_child(parent: &Location, name: &[u8]) -> Result<Location, Errno> {
-    let generated = {
-        let tree = tree::lock();
-        if let Some(child) = parent.dentry.child(&tree, name) {
-            return Ok(Place { mount: &parent.mount, dentry: child }.into_mounted(&tree).to_location());
-        }
-        matches!(parent.dentry.inode.body, Body::Generated(_))
-    };
-    if !generated {
-        return Err(Errno::ENOENT);
-    }
-    Ok(Location { mount: Arc::clone(&parent.mount), dentry: generate(&parent.dentry, Name::new(name)?)? })
-}
-
 struct Walk {
     links: u32,
     /// A slash followed the last name: only a directory will do.

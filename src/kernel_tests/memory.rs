@@ -328,6 +328,5 @@ kernel_test! {
         // SAFETY: six bytes that were just mapped.
         assert_eq!(unsafe { core::slice::from_raw_parts(mapped, 6) }, b"device");
         assert_eq!(kernel_map::translate(mapped as u64).map(|(_, physical)| physical), Some(physical));
-        assert_eq!(device_map::map_firmware(physical, 6), Ok(direct_map::pointer(physical)));
     }
 }

@@ -1,7 +1,6 @@
-//! Devices' registers and memory, and what firmware left, in kernel space. Mapped when a driver asks, for good.
+//! Devices' registers and memory in kernel space. Mapped when a driver asks, for good.
 
-use super::direct_map;
-use super::kernel_map::{Caching, DEVICES, map_page, translate};
+use super::kernel_map::{Caching, DEVICES, map_page};
 use crate::PAGE_SIZE;
 use crate::errno::Errno;
 use crate::lock::{Lock, Rank};
@@ -13,7 +12,7 @@ const PAGE: u64 = PAGE_SIZE as u64;
 /// Where the next one is mapped.
 static NEXT: Lock<u64> = Lock::new(Rank::KernelMap, DEVICES.start);
 
-/// Maps a device's registers or memory, or a firmware table, for good. The pointer has the physical address's offset
+/// Maps a device's registers or memory, for good. The pointer has the physical address's offset
 /// within its page.
 pub fn map_device(physical: PhysAddr, bytes: usize, caching: Caching) -> Result<*mut u8, Errno> {
     let first = physical.as_u64() & !(PAGE - 1);
@@ -32,14 +31,4 @@ pub fn map_device(physical: PhysAddr, bytes: usize, caching: Caching) -> Result<
     }
     *next = after;
     Ok(core::ptr::with_exposed_provenance_mut((place + physical.as_u64() % PAGE) as usize))
-}
-
-/// A pointer to physical memory that firmware filled: in the direct map where that has it, else mapped now.
-pub fn map_firmware(physical: PhysAddr, bytes: usize) -> Result<*mut u8, Errno> {
-    let end = physical.as_u64().checked_add(bytes as u64).ok_or(Errno::EINVAL)?;
-    let mut pages = (physical.as_u64() & !(PAGE - 1)..end).step_by(PAGE_SIZE);
-    if end <= direct_map::END - direct_map::BASE && pages.all(|page| translate(direct_map::BASE + page).is_some()) {
-        return Ok(direct_map::pointer(physical));
-    }
-    map_device(physical, bytes, Caching::WriteBack)
 }

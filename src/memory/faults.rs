@@ -283,11 +283,6 @@ impl AddressSpace {
         })
     }
 
-    /// Fills with zeros, in the manner of [`Self::write_bytes`].
-    pub fn zero_bytes(&mut self, address: u64, count: usize) -> Result<(), Errno> {
-        self.with_pages(address, count, Access::Write, |page, offset, _, count| page.fill(offset..offset + count, 0))
-    }
-
     /// Reads from areas through the direct map.
     pub fn read_bytes(&mut self, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
         self.with_pages(address, bytes.len(), Access::Read, |page, offset, done, count| {

@@ -42,7 +42,7 @@ pub enum Caching {
     Uncached,
     /// Writes are gathered: framebuffers.
     WriteCombining,
-    /// Ordinary memory that the memory map doesn't call usable: firmware tables.
+    /// Ordinary memory.
     WriteBack,
 }
 

@@ -196,36 +196,6 @@ pub fn copy_out(to: UserAddress, from: &[u8]) -> Result<(), Errno> {
     copy_out_partial(to, from).and_then(|done| whole(from.len(), done))
 }
 
-#[inline]
-pub fn zero_out(to: UserAddress, count: usize) -> Result<(), Errno> {
-    zero_out_partial(to, count).and_then(|done| whole(count, done))
-}
-
-/// Copies from a page in the direct map (or other kernel memory that programs may be writing to) to a program: no
-/// reference is made to bytes that can change. Returns the count before the first bad byte.
-///
-/// # Safety
-/// `from` is valid for reads of `count` bytes, races with programs apart.
-#[inline]
-pub unsafe fn copy_page_out(to: UserAddress, from: *const u8, count: usize) -> Result<usize, Errno> {
-    to.check(count)?;
-    begin()?;
-    // SAFETY: the caller's promise for `from`; the target was checked, and faults are recovered.
-    partial(count, unsafe { user_copy(pointer(to), from, count) })
-}
-
-/// The other way round: from a program into a page that programs may be using.
-///
-/// # Safety
-/// `to` is valid for writes of `count` bytes, races with programs apart.
-#[inline]
-pub unsafe fn copy_page_in(to: *mut u8, from: UserAddress, count: usize) -> Result<usize, Errno> {
-    from.check(count)?;
-    begin()?;
-    // SAFETY: the caller's promise for `to`; the source was checked, and faults are recovered.
-    partial(count, unsafe { user_copy(to, pointer(from), count) })
-}
-
 /// Reads a value. Sizes up to 8 bytes take one load.
 #[inline]
 pub fn read_value<T: FromBytes>(from: UserAddress) -> Result<T, Errno> {

@@ -10,7 +10,6 @@ pub mod code {
     pub const USER: i32 = 0;
     pub const KERNEL: i32 = 0x80;
     pub const QUEUE: i32 = -1;
-    pub const TIMER: i32 = -2;
     pub const TKILL: i32 = -6;
 
     pub const CHILD_EXITED: i32 = 1;
@@ -30,7 +29,6 @@ pub mod code {
     pub const FPE_FLTRES: i32 = 6;
     pub const FPE_FLTINV: i32 = 7;
     pub const ILL_ILLOPN: i32 = 2;
-    pub const TRAP_BRKPT: i32 = 1;
     pub const TRAP_TRACE: i32 = 2;
 }
 
