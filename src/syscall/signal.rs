@@ -11,7 +11,6 @@ use crate::task::signal::info::INFO_BYTES;
 use crate::task::signal::{self, Action, AlternateStack, Info, Origin, Signal, SignalSet, code};
 use crate::task::wait_queue::{Limits, WaitQueue};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 /// The only size of a signal set that Linux takes.
 const SET_BYTES: usize = 8;
@@ -194,24 +193,15 @@ pub fn kill(thread: &Thread, pid: i32, number: u32) -> Result<(), Errno> {
 
 /// Success if one could be sent to; else the first reason why not.
 fn kill_all(thread: &Thread, info: Option<Info>, chosen: impl Fn(u32, u32) -> bool) -> Result<(), Errno> {
-    let mut targets: Vec<Arc<Process>> = Vec::new();
-    {
-        let tasks = process::tasks();
-        for (pid, member) in tasks.family.iter().filter(|(pid, member)| chosen(member.group, *pid)) {
-            if pid != 0 && member.ended().is_none() {
-                targets.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-                targets.push(member.value.clone());
-            }
-        }
-    }
     let mut result = Err(Errno::ESRCH);
-    for target in &targets {
-        match send(thread, target, info) {
+    process::for_each_of(
+        |pid, member| pid != 0 && member.ended().is_none() && chosen(member.group, pid),
+        |target| match send(thread, target, info) {
             Ok(()) => result = Ok(()),
             Err(errno) if result == Err(Errno::ESRCH) => result = Err(errno),
             Err(_) => {}
-        }
-    }
+        },
+    );
     result
 }
 

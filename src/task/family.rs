@@ -108,6 +108,10 @@ impl<T> Family<T> {
         self.members.iter()
     }
 
+    pub fn iter_from(&self, first: u32) -> impl Iterator<Item = (u32, &Member<T>)> {
+        self.members.iter_from(first)
+    }
+
     /// Adds a process under a reserved id. Group and session are its parent's.
     pub fn insert(&mut self, pid: u32, parent: u32, exit_signal: u8, value: T) {
         let (group, session) = self.get(parent).map_or((pid, pid), |parent| (parent.group, parent.session));

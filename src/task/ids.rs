@@ -127,13 +127,18 @@ impl<T> IdTable<T> {
 
     /// In rising order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        self.chunks.iter().enumerate().filter_map(|(index, chunk)| Some((index, chunk.as_ref()?))).flat_map(
-            |(index, chunk)| {
-                let first = index.saturating_mul(CHUNK);
-                let numbered = chunk.entries.iter().enumerate();
-                numbered.filter_map(move |(offset, entry)| Some((first.saturating_add(offset) as u32, entry.as_ref()?)))
-            },
-        )
+        self.iter_from(0)
+    }
+
+    /// Those whose numbers are `first` or more. Getting to the first one takes no walk over the entries before it.
+    pub fn iter_from(&self, first: u32) -> impl Iterator<Item = (u32, &T)> {
+        let chunks = self.chunks.iter().enumerate().skip(first as usize / CHUNK);
+        let all = chunks.filter_map(|(index, chunk)| Some((index, chunk.as_ref()?))).flat_map(|(index, chunk)| {
+            let start = index.saturating_mul(CHUNK);
+            let numbered = chunk.entries.iter().enumerate();
+            numbered.filter_map(move |(offset, entry)| Some((start.saturating_add(offset) as u32, entry.as_ref()?)))
+        });
+        all.skip_while(move |(id, _)| *id < first)
     }
 
     fn entry_mut(&mut self, id: u32) -> Option<&mut Option<T>> {
@@ -214,6 +219,21 @@ mod tests {
         table.release(301);
         assert_eq!(table.reserve(), Ok(301));
         assert_eq!(table.reserve(), Ok(9_000));
+    }
+
+    #[test]
+    fn a_walk_may_begin_anywhere() {
+        let mut table = IdTable::new();
+        for id in [1, 63, 64, 130, 9_000] {
+            table.reserve_this(id).unwrap();
+            table.set(id, ());
+        }
+        let from = |first| table.iter_from(first).map(|(id, ())| id).collect::<Vec<_>>();
+        assert_eq!(from(0), [1, 63, 64, 130, 9_000]);
+        assert_eq!(from(63), [63, 64, 130, 9_000]);
+        assert_eq!(from(65), [130, 9_000]);
+        assert!(from(9_001).is_empty());
+        assert!(from(u32::MAX).is_empty());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::alarm::Timers;
 use super::credentials::Credentials;
-use super::family::{Family, Status};
+use super::family::{Family, Member, Status};
 use super::ids::IdTable;
 use super::limits::{Limits, Resource};
 use super::signal::ProcessSignals;
@@ -301,11 +301,19 @@ pub fn find_process(pid: u32) -> Option<Arc<Process>> {
 }
 
 /// Visits every process, one at a time by ascending id, with no lock held. Allocates nothing.
-pub fn for_each(mut visit: impl FnMut(&Arc<Process>)) {
+pub fn for_each(visit: impl FnMut(&Arc<Process>)) {
+    for_each_of(|_, _| true, visit);
+}
+
+/// As [`for_each`], those that `chosen` picks by their number and their place among the others.
+pub fn for_each_of(chosen: impl Fn(u32, &Member<Arc<Process>>) -> bool, mut visit: impl FnMut(&Arc<Process>)) {
     let mut next = 0;
     loop {
-        let found =
-            tasks().family.iter().find(|(pid, _)| *pid >= next).map(|(pid, member)| (pid, member.value.clone()));
+        let found = {
+            let tasks = tasks();
+            let mut members = tasks.family.iter_from(next).filter(|(pid, member)| chosen(*pid, member));
+            members.next().map(|(pid, member)| (pid, member.value.clone()))
+        };
         let Some((pid, process)) = found else { return };
         visit(&process);
         next = pid.saturating_add(1);

@@ -7,11 +7,10 @@ use super::stop;
 use crate::errno::Errno;
 use crate::task::family::Status;
 use crate::task::limits::Resource;
-use crate::task::process::{INIT_PID, Process, tasks};
+use crate::task::process::{self, INIT_PID, Process};
 use crate::task::scheduler::{self, State};
 use crate::task::thread::{Thread, Work};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 
 const STOPS: SignalSet = SignalSet::EMPTY.with(Signal::STOP).with(Signal::TSTP).with(Signal::TTIN).with(Signal::TTOU);
@@ -89,18 +88,16 @@ pub fn force(thread: &Thread, info: Info) {
 
 /// To every process of a group. ESRCH if it has none; EPERM is the caller's to find out.
 pub fn send_to_group(group: u32, info: Info) -> Result<(), Errno> {
-    let mut members = Vec::new();
-    {
-        let tasks = tasks();
-        for (_, member) in tasks.family.iter().filter(|(_, member)| member.group == group && member.ended().is_none()) {
-            members.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-            members.push(member.value.clone());
-        }
-    }
-    if members.is_empty() {
-        return Err(Errno::ESRCH);
-    }
-    members.iter().try_for_each(|process| send_to_process(process, info))
+    let mut result = Err(Errno::ESRCH);
+    process::for_each_of(
+        |_, member| member.group == group && member.ended().is_none(),
+        |process| {
+            // A standard signal is never refused.
+            let _ = send_to_process(process, info);
+            result = Ok(());
+        },
+    );
+    result
 }
 
 /// What SIGCHLD, and waitid, say of a child's end, stop or continuation.
