@@ -247,17 +247,18 @@ pub struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Writes at `position`, and makes the file longer where it must. The caller keeps the end within its limits.
-    pub fn write(&self, position: u64, source: &mut dyn Source) -> Result<usize, Errno> {
+    /// Writes `wanted` bytes, which the source has, at `position`, and makes the file longer where it must. The caller keeps
+    /// the end within its limits.
+    pub fn write(&self, position: u64, wanted: usize, source: &mut dyn Source) -> Result<usize, Errno> {
         let mut done = 0;
-        while source.remaining() > 0 {
+        while done < wanted {
             let at = position.saturating_add(done as u64);
             let offset = (at % PAGE_SIZE as u64) as usize;
-            let count = source.remaining().min(PAGE_SIZE - offset);
+            let count = (wanted - done).min(PAGE_SIZE - offset);
             match self.write_page(at / PAGE_SIZE as u64, offset, count, source) {
                 Ok(taken) => {
                     done += taken;
-                    if taken < count || source.remaining() > 0 && yield_point() {
+                    if taken < count || done < wanted && yield_point() {
                         break;
                     }
                 }

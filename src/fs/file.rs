@@ -481,10 +481,7 @@ fn write_from(writer: &Writer<'_>, start: u64, source: &mut dyn Source, rules: &
     if !rules.keeps_set_id_bits {
         writer.inode.drop_set_id_bits();
     }
-    if wanted as u64 > room {
-        return writer.write(start, &mut Cut { source, remaining: room as usize });
-    }
-    writer.write(start, source)
+    writer.write(start, (wanted as u64).min(room) as usize, source)
 }
 
 /// `truncate(2)`: access has been checked.
@@ -504,23 +501,4 @@ pub fn set_size(inode: &Inode, size: u64, rules: &WriteRules) -> Result<(), Errn
         super::mapping::forget(inode, size.div_ceil(crate::PAGE_SIZE as u64)..u64::MAX);
     }
     Ok(())
-}
-
-/// A source that ends earlier.
-struct Cut<'a> {
-    source: &'a mut dyn Source,
-    remaining: usize,
-}
-
-impl Source for Cut<'_> {
-    fn remaining(&self) -> usize {
-        self.remaining
-    }
-
-    fn take(&mut self, into: &mut [u8]) -> Result<usize, Errno> {
-        let count = into.len().min(self.remaining);
-        let taken = self.source.take(into.get_mut(..count).unwrap_or_default())?;
-        self.remaining -= taken.min(self.remaining);
-        Ok(taken)
-    }
 }
