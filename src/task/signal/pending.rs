@@ -63,6 +63,8 @@ impl Pending {
             self.set = self.set.without(signal);
         }
         match first {
+            // The usual case: `remove` would move what comes after it, nothing, by a call.
+            Some(index) if index.checked_add(1) == Some(self.infos.len()) => self.infos.pop(),
             Some(index) => Some(self.infos.remove(index)),
             None => Some(Info { signal, code: code::USER, origin: Origin::Process { pid: 0, uid: 0 } }),
         }
