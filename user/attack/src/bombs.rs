@@ -47,10 +47,11 @@ fn answer_of_child(ask: impl FnOnce() -> String) -> String {
     });
     sys!(setpgid(child, child));
     close(write_end);
-    let text = String::from_utf8_lossy(&read_up_to(read_end, 1000)).into_owned();
-    close(read_end);
     let ended = ending(child);
     sys!(kill(-child, libc::SIGKILL));
+    // Only now: if it was killed before it could answer, its children have held the other end open.
+    let text = String::from_utf8_lossy(&read_up_to(read_end, 1000)).into_owned();
+    close(read_end);
     if ended == "exit 0" { text } else { ended }
 }
 
