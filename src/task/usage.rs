@@ -126,7 +126,9 @@ mod tests {
     fn switches_are_told_apart() {
         let counts = Counts::default();
         counts.note_fault();
-        [true, true, false].map(|is_voluntary| counts.note_switch(is_voluntary));
+        for is_voluntary in [true, true, false] {
+            counts.note_switch(is_voluntary);
+        }
         let expected = Usage { minor_faults: 1, voluntary_switches: 2, involuntary_switches: 1, ..Usage::default() };
         assert_eq!(counts.get(), expected);
     }
