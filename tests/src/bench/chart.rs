@@ -29,7 +29,7 @@ pub fn svg(table: &Table) -> Option<String> {
     let mut text = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
          role=\"img\" aria-label=\"Keel's instructions for each operation as a part of Linux's\">\n{STYLE}\n\
-         <text class=\"title\" x=\"8\" y=\"20\">Guest instructions on Keel, as a part of those on lean Linux 6.1 (last rows: memory). Shorter is better.</text>\n"
+         <text class=\"title\" x=\"8\" y=\"20\">Guest instructions on Keel as a part of lean Linux 6.1’s (last rows: memory)</text>\n"
     );
     for (ratio, label) in [(GOAL, "half"), (1.0, "as many as Linux")] {
         let x = LABELS + (ratio * f64::from(UNIT)) as u32;
