@@ -339,6 +339,7 @@ fn bios_text_screen(physical: Physical<'_>) -> Option<Screen> {
 #[cfg(target_os = "none")]
 mod target {
     use super::{BootInformation, Holder, PhysRange};
+    use crate::memory::direct_map;
     use spin::{
         Once,
         mutex::{SpinMutex, SpinMutexGuard},
@@ -347,7 +348,6 @@ mod target {
 
     /// What asm/boot.asm maps at the direct map's place.
     pub const BOOT_MAPPED_BYTES: u64 = 4 << 30;
-    const DIRECT_MAP_BASE: u64 = 0xffff_8000_0000_0000;
 
     /// Filled in place, because it is too large to be moved around on a stack, and from then on only read.
     static STORAGE: SpinMutex<BootInformation> = SpinMutex::new(BootInformation::EMPTY);
@@ -385,7 +385,7 @@ mod target {
         if end > BOOT_MAPPED_BYTES {
             return None;
         }
-        let pointer = (DIRECT_MAP_BASE + at.as_u64()) as *const u8;
+        let pointer = (direct_map::BASE + at.as_u64()) as *const u8;
         // SAFETY: the boot page tables map the first 4 GiB there, readable; any byte pattern is a u8. What the callers look
         // at (loader's and firmware's data) is written by nobody while the boot page tables are in use.
         Some(unsafe { core::slice::from_raw_parts(pointer, size_bytes) })

@@ -6,19 +6,17 @@
 //! way above the stack, as on Linux; where that ends at the last page, right above the mmap area.
 
 use crate::PAGE_SIZE;
+use crate::memory::areas::STACK_GUARD_GAP;
 use crate::memory::page_table::Level;
 
-/// The first address that is not a program's: one page short of the lower half, so that no `syscall` instruction can end
-/// at a non-canonical address.
-pub const USER_END: u64 = 0x7fff_ffff_f000;
-/// The lowest address that an image may use, Linux's vm.mmap_min_addr: null pointers with an offset fault too.
-pub const USER_START: u64 = 0x1_0000;
+pub use crate::memory::address_space::{LOWEST_MAPPING as USER_START, USER_END};
+
 /// Where position-independent images begin when addresses aren't random: two thirds up.
 pub const PIE_BASE: u64 = 0x5555_5555_4000;
 /// Where the heap of a position-independent program without an interpreter begins: Linux rounds two thirds up.
 pub const LONE_HEAP_BASE: u64 = PIE_BASE + PAGE;
-/// The gap that is kept below a stack that may grow.
-pub const STACK_GUARD_GAP: u64 = 256 * PAGE;
+/// `[vvar]` and `[vdso]`.
+pub const VDSO_BYTES: u64 = 2 * PAGE;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 const MMAP_RANDOM_PAGES: u64 = 1 << 28;
@@ -27,6 +25,10 @@ const STACK_RANDOM_BYTES: u64 = 8192;
 const HEAP_RANDOM_PAGES: u64 = (1 << 30) / PAGE;
 const SMALLEST_MMAP_GAP: u64 = 128 << 20;
 const LARGEST_MMAP_GAP: u64 = USER_END / 6 * 5;
+/// Arguments may take this much even with a lower stack limit.
+const SMALLEST_STACK_RESERVE: u64 = 256 << 10;
+/// A stack limit above this doesn't forbid that a program names addresses there for its image.
+const LARGEST_STACK_RESERVE: u64 = 8 << 20;
 
 /// Fresh random numbers for one execve.
 #[derive(Clone, Copy, Debug)]
@@ -91,14 +93,6 @@ fn above_stack(stack_top: u64, random: u64) -> Option<u64> {
     let places = table_end.saturating_sub(stack_top).saturating_sub(VDSO_BYTES).checked_div(PAGE)?;
     Some(stack_top.saturating_add(random.checked_rem(places)?.saturating_mul(PAGE)))
 }
-
-/// `[vvar]` and `[vdso]`.
-pub const VDSO_BYTES: u64 = 2 * PAGE;
-
-/// Arguments may take this much even with a lower stack limit.
-const SMALLEST_STACK_RESERVE: u64 = 256 << 10;
-/// A stack limit above this doesn't forbid that a program names addresses there for its image.
-const LARGEST_STACK_RESERVE: u64 = 8 << 20;
 
 pub const fn page_down(address: u64) -> u64 {
     address & !(PAGE - 1)

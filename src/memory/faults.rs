@@ -12,6 +12,7 @@ use super::page_table::Entry;
 use super::tlb::{self, Stale};
 #[cfg(target_os = "none")]
 use super::user_access;
+use crate::cpu::exceptions::page_fault;
 use crate::errno::Errno;
 #[cfg(target_os = "none")]
 use crate::interrupts::InterruptFrame;
@@ -19,11 +20,6 @@ use crate::lock::Lock;
 #[cfg(target_os = "none")]
 use crate::task::thread::Work;
 use x86_64::structures::paging::PageTableFlags as Flags;
-
-/// In the error code: a bit is set in a table that the processor says is always clear (SDM 3A §4.7).
-#[cfg(target_os = "none")]
-const PRESENT_BIT: u64 = 1 << 0;
-const RESERVED_BIT: u64 = 1 << 3;
 
 /// What is mapped around a page of an object: 16 pages, as on Linux. All of them are in one level-1 table.
 const NEIGHBOURHOOD: u64 = 16 * PAGE;
@@ -79,14 +75,12 @@ pub fn resolve(space: &Lock<AddressSpace>, address: u64, access: Access) -> Resu
     space.lock().resolve_fault(address, access)
 }
 
-/// The error code that the processor pushes (SDM 3A §4.7).
+/// What was tried, by the error code that the processor pushes.
 #[inline]
 pub fn access_of(error_code: u64) -> Access {
-    const WRITE: u64 = 1 << 1;
-    const FETCH: u64 = 1 << 4;
     match error_code {
-        code if code & WRITE != 0 => Access::Write,
-        code if code & FETCH != 0 => Access::Execute,
+        code if code & page_fault::WRITE != 0 => Access::Write,
+        code if code & page_fault::INSTRUCTION_FETCH != 0 => Access::Execute,
         _ => Access::Read,
     }
 }
@@ -97,7 +91,7 @@ pub fn access_of(error_code: u64) -> Access {
 pub fn handle(address: u64, frame: &mut InterruptFrame) -> bool {
     let from_user = frame.from_user();
     let recovery = if from_user { None } else { user_access::recovery_for(frame.rip) };
-    if frame.error_code & RESERVED_BIT != 0 || !from_user && (recovery.is_none() || address >= USER_END) {
+    if frame.error_code & page_fault::RESERVED_BIT != 0 || !from_user && (recovery.is_none() || address >= USER_END) {
         return false;
     }
     let thread = crate::task::current();
@@ -123,7 +117,7 @@ pub fn handle(address: u64, frame: &mut InterruptFrame) -> bool {
         end_for_memory(&thread);
     } else if from_user {
         // As on Linux: whether the kernel has a page there is none of a program's business.
-        let hidden = if address >= USER_END { PRESENT_BIT } else { 0 };
+        let hidden = if address >= USER_END { page_fault::PRESENT } else { 0 };
         thread.note_exception(frame.vector, frame.error_code | hidden, Some(address));
         send_signal(&thread, refusal, address);
     }

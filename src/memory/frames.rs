@@ -252,11 +252,11 @@ pub fn copy(from: PhysFrame, to: PhysFrame) {
 
 /// The place of a frame's entry, for a frame that has one.
 #[inline(always)]
-fn index_of(frame: PhysFrame) -> u32 {
+pub(super) fn index_of(frame: PhysFrame) -> u32 {
     (frame.start_address().as_u64() / PAGE_SIZE as u64) as u32
 }
 
 #[inline(always)]
-fn frame_at(index: u32) -> PhysFrame {
+pub(super) fn frame_at(index: u32) -> PhysFrame {
     PhysFrame::containing_address(PhysAddr::new_truncate(u64::from(index) * PAGE_SIZE as u64))
 }

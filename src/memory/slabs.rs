@@ -5,12 +5,11 @@
 //! is referenced by its class and by each object in use: with the last one the class gives it up too, unless it is the only
 //! slab with free objects.
 
+use super::frames::{frame_at, index_of};
 use super::{direct_map, frames};
 use crate::PAGE_SIZE;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
-use x86_64::PhysAddr;
-use x86_64::structures::paging::PhysFrame;
 
 /// Multiples of 16, chosen so that little of a frame is left over.
 const SIZES: [u16; 17] = [16, 32, 48, 64, 80, 96, 128, 160, 192, 256, 336, 448, 512, 672, 1024, 1360, 2048];
@@ -131,7 +130,7 @@ impl Class {
         let entry = frames::table().entry(frame)?;
         entry.first_free_object.store(0, Relaxed);
         self.slabs += 1;
-        self.link((frame.start_address().as_u64() / PAGE_SIZE as u64) as u32);
+        self.link(index_of(frame));
         Some(())
     }
 
@@ -161,11 +160,6 @@ impl Class {
             next.previous.store(previous, Relaxed);
         }
     }
-}
-
-#[inline(always)]
-fn frame_at(index: u32) -> PhysFrame {
-    PhysFrame::containing_address(PhysAddr::new_truncate(u64::from(index) * PAGE_SIZE as u64))
 }
 
 #[cfg(test)]

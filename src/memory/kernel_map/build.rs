@@ -3,8 +3,8 @@
 
 use super::{DATA, FIRST_KERNEL_ENTRY, ROOT, slot_or_create, translate_in};
 use crate::PAGE_SIZE;
-use crate::boot::BootInformation;
 use crate::boot::memory_map::RegionKind;
+use crate::boot::{BOOT_MAPPED_BYTES, BootInformation};
 use crate::cpu::features;
 use crate::errno::Errno;
 use crate::memory::early::FreeRanges;
@@ -17,9 +17,6 @@ use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::{PageTableFlags as Flags, PhysFrame};
 
 const PAGE: u64 = PAGE_SIZE as u64;
-
-/// The boot page tables map the first 4 GiB: the first tables must lie there to be written.
-const BOOT_MAPPED_END: u64 = 4 << 30;
 
 /// Below this address only 4 KiB pages are used: the fixed MTRRs give the first MiB several memory types, and a large page
 /// over different types is undefined (SDM 3A §12.11.9). The image needs them too, to be read-only where it is.
@@ -45,13 +42,13 @@ pub fn build(information: &BootInformation, free: &mut FreeRanges) {
     unsafe { Cr3::write(builder.root, Cr3Flags::empty()) };
 }
 
-/// A zeroed frame for a table, from memory that is mapped already.
+/// A zeroed frame for a table, from memory that the boot page tables map, so that it can be written.
 #[expect(
     clippy::panic,
     reason = "there is no going on without page tables, and nothing but the machine has a say in it"
 )]
 fn take_table(free: &mut FreeRanges) -> PhysFrame {
-    let Some(range) = free.take(PAGE, BOOT_MAPPED_END) else {
+    let Some(range) = free.take(PAGE, BOOT_MAPPED_BYTES) else {
         panic!("not enough memory below 4 GiB for the kernel's page tables; the machine needs more memory");
     };
     let frame = PhysFrame::containing_address(PhysAddr::new_truncate(range.start));
