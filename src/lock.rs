@@ -6,6 +6,8 @@
 //! [`Lock`] is for what only threads touch: the kernel isn't preempted, so on one CPU it is never contended. [`IrqLock`] is
 //! for what an interrupt handler touches too, and keeps interrupts off while it is held.
 
+use crate::errno::Errno;
+use alloc::sync::Arc;
 use core::ops::{Deref, DerefMut};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
@@ -79,6 +81,12 @@ pub struct Guard<'a, T> {
 impl<T> Lock<T> {
     pub const fn new(rank: Rank, value: T) -> Self {
         Self { rank, inner: SpinMutex::new(value) }
+    }
+
+    /// One for several owners, on the heap: ENOMEM where there is no room.
+    #[inline]
+    pub fn shared(rank: Rank, value: T) -> Result<Arc<Self>, Errno> {
+        Arc::try_new(Self::new(rank, value)).map_err(|_| Errno::ENOMEM)
     }
 
     #[inline]

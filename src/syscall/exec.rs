@@ -148,13 +148,13 @@ impl Replacement {
         let files = process.files()?;
         // Two references are the process's own and the one just made.
         let files = match Arc::strong_count(&files) > 2 {
-            true => Some(shared(Rank::FileTable, files.lock().try_clone()?)?),
+            true => Some(Lock::shared(Rank::FileTable, files.lock().try_clone()?)?),
             false => None,
         };
         Ok(Self {
             name: name_for(path, &prepared.file),
             image: prepared.process,
-            address_space: shared(Rank::AddressSpace, prepared.memory.space)?,
+            address_space: Lock::shared(Rank::AddressSpace, prepared.memory.space)?,
             program: Arc::try_new(prepared.file).map_err(|_| Errno::ENOMEM)?,
             identity: prepared.identity,
             signal_actions: process.signals.actions_for_new_image()?,
@@ -312,8 +312,4 @@ fn description_of_machine() -> exec::Machine {
         hwcap2: 0,
         smallest_signal_stack: signal::frame::largest_bytes(),
     }
-}
-
-fn shared<T>(rank: Rank, value: T) -> Result<Arc<Lock<T>>, Errno> {
-    Arc::try_new(Lock::new(rank, value)).map_err(|_| Errno::ENOMEM)
 }

@@ -107,7 +107,7 @@ pub fn close_range(thread: &Thread, first: u32, last: u32, flags: u32) -> Result
     }
     if flags & CLOSE_RANGE_UNSHARE != 0 {
         let own = thread.process.files()?.lock().try_clone()?;
-        let own = Arc::try_new(Lock::new(Rank::FileTable, own)).map_err(|_| Errno::ENOMEM)?;
+        let own = Lock::shared(Rank::FileTable, own)?;
         drop(thread.process.replace_files(Some(own)));
     }
     if flags & CLOSE_RANGE_CLOEXEC != 0 {

@@ -178,7 +178,7 @@ fn new_process(parent: &Thread, flags: CloneFlags, pid: u32) -> Result<Arc<Proce
         true => address_space,
         false => {
             let copy = address_space.lock().clone_for_fork()?;
-            Arc::try_new(Lock::new(Rank::AddressSpace, copy)).map_err(|_| Errno::ENOMEM)?
+            Lock::shared(Rank::AddressSpace, copy)?
         }
     };
     let files = from.files()?;
@@ -186,7 +186,7 @@ fn new_process(parent: &Thread, flags: CloneFlags, pid: u32) -> Result<Arc<Proce
         true => files,
         false => {
             let copy = files.lock().try_clone()?;
-            Arc::try_new(Lock::new(Rank::FileTable, copy)).map_err(|_| Errno::ENOMEM)?
+            Lock::shared(Rank::FileTable, copy)?
         }
     };
     let fs_context = from.fs_context()?;
@@ -194,7 +194,7 @@ fn new_process(parent: &Thread, flags: CloneFlags, pid: u32) -> Result<Arc<Proce
         true => fs_context,
         false => {
             let copy = fs_context.lock().clone();
-            Arc::try_new(Lock::new(Rank::FileTable, copy)).map_err(|_| Errno::ENOMEM)?
+            Lock::shared(Rank::FileTable, copy)?
         }
     };
     let limits = from.limits.lock().clone();

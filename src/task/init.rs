@@ -126,8 +126,8 @@ fn first_process(context: FsContext) -> Result<Arc<Process>, Errno> {
     }
     let parts = Parts {
         address_space: None,
-        files: Some(Arc::try_new(Lock::new(Rank::FileTable, files)).map_err(|_| Errno::ENOMEM)?),
-        fs_context: Some(Arc::try_new(Lock::new(Rank::FileTable, context)).map_err(|_| Errno::ENOMEM)?),
+        files: Some(Lock::shared(Rank::FileTable, files)?),
+        fs_context: Some(Lock::shared(Rank::FileTable, context)?),
         credentials: Arc::try_new(credentials).map_err(|_| Errno::ENOMEM)?,
         program: None,
         limits: Limits::of_init(),

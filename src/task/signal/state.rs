@@ -181,7 +181,7 @@ impl ProcessSignals {
     }
 
     fn with_actions(actions: Actions) -> Result<Self, Errno> {
-        let actions = Arc::try_new(Lock::new(Rank::SignalActions, actions)).map_err(|_| Errno::ENOMEM)?;
+        let actions = Lock::shared(Rank::SignalActions, actions)?;
         Ok(Self::sharing(actions))
     }
 
@@ -211,7 +211,7 @@ impl ProcessSignals {
     /// What execve will put in place of the actions, made while it can still fail.
     pub fn actions_for_new_image(&self) -> Result<Arc<Lock<Actions>>, Errno> {
         let actions = self.with(|actions| actions.for_new_image());
-        Arc::try_new(Lock::new(Rank::SignalActions, actions)).map_err(|_| Errno::ENOMEM)
+        Lock::shared(Rank::SignalActions, actions)
     }
 
     pub fn replace_actions(&self, new: Arc<Lock<Actions>>) {
