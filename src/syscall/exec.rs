@@ -13,6 +13,7 @@
 //! table (asm/return.asm), and only then the old image is dropped.
 
 use super::argument::Fd;
+use super::paths::{AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, start_of};
 use crate::cpu::features::identity;
 use crate::cpu::gdt;
 use crate::errno::Errno;
@@ -37,8 +38,6 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 
-const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
-const AT_EMPTY_PATH: u32 = 0x1000;
 /// IF and the bit that is always one: the flags are clean otherwise.
 const FLAGS_OF_A_NEW_PROGRAM: u64 = 0x202;
 
@@ -240,19 +239,11 @@ fn open_program(
     path: &[u8],
     flags: u32,
 ) -> Result<ProgramFile, Errno> {
-    let start = match directory {
-        Fd::CWD => None,
-        Fd(_) if path.first() == Some(&b'/') => None,
-        Fd(descriptor) => {
-            let descriptor = u32::try_from(descriptor).map_err(|_| Errno::EBADF)?;
-            Some(thread.process.with_files(|files| files.get(descriptor))?)
-        }
-    };
-    let start = start.as_ref().map(|file| &file.location);
+    let start = start_of(thread, directory, path)?;
     let last = if flags & AT_SYMLINK_NOFOLLOW != 0 { Last::Keep } else { Last::Follow };
     let location = match path.is_empty() && flags & AT_EMPTY_PATH != 0 {
-        true => walk::find_or_start(context, start, path, last)?,
-        false => walk::find(context, start, path, last)?,
+        true => walk::find_or_start(context, start.as_ref(), path, last)?,
+        false => walk::find(context, start.as_ref(), path, last)?,
     };
     ProgramFile::new(location, context.credentials)
 }
