@@ -1,5 +1,6 @@
 //! Resource limits, and what has been used.
 
+use super::time::Timeval;
 use crate::errno::Errno;
 use crate::memory::user_access::{self, UserAddress};
 use crate::task::Thread;
@@ -21,8 +22,8 @@ const NS_PER_CLOCK_TICK: u64 = 10_000_000;
 #[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 struct ResourceUsage {
-    user_time: [i64; 2],
-    system_time: [i64; 2],
+    user_time: Timeval,
+    system_time: Timeval,
     peak_resident_kib: i64,
     unused: [i64; 3],
     minor_faults: i64,
@@ -105,8 +106,8 @@ pub fn write_usage_of_child(result: UserAddress, child: &Process) -> Result<(), 
 
 fn write_usage(result: UserAddress, usage: Usage) -> Result<(), Errno> {
     let resources = ResourceUsage {
-        user_time: as_timeval(usage.user_ns),
-        system_time: as_timeval(usage.system_ns),
+        user_time: Timeval::from_ns(usage.user_ns),
+        system_time: Timeval::from_ns(usage.system_ns),
         peak_resident_kib: (usage.peak_bytes / 1024) as i64,
         minor_faults: usage.minor_faults as i64,
         voluntary_switches: usage.voluntary_switches as i64,
@@ -114,11 +115,6 @@ fn write_usage(result: UserAddress, usage: Usage) -> Result<(), Errno> {
         ..ResourceUsage::default()
     };
     user_access::write_value(result, &resources)
-}
-
-/// Seconds and microseconds.
-fn as_timeval(ns: u64) -> [i64; 2] {
-    [(ns / 1_000_000_000) as i64, (ns % 1_000_000_000 / 1_000) as i64]
 }
 
 pub fn times(thread: &Thread, result: UserAddress) -> Result<i64, Errno> {

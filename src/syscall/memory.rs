@@ -249,9 +249,7 @@ pub fn madvise(thread: &Thread, address: u64, length: u64, advice: u32) -> Resul
         WIPEONFORK | KEEPONFORK => {
             with_space(thread, |space| space.set_fork_flag(range, AreaFlags::WIPED_BY_FORK, advice == WIPEONFORK))
         }
-        0..=3 | 12..=17 | 20 | 21 => with_space(thread, |space| {
-            if range.is_empty() || space.areas().covers(range) { Ok(()) } else { Err(Errno::ENOMEM) }
-        }),
+        0..=3 | 12..=17 | 20 | 21 => check_mapped(thread, range),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -263,12 +261,7 @@ pub fn msync(thread: &Thread, address: u64, length: u64, flags: u32) -> Result<(
         return Err(Errno::EINVAL);
     }
     let range = page_range(address, length).ok_or(Errno::ENOMEM)?;
-    with_space(
-        thread,
-        |space| {
-            if range.is_empty() || space.areas().covers(range) { Ok(()) } else { Err(Errno::ENOMEM) }
-        },
-    )
+    check_mapped(thread, range)
 }
 
 pub fn mincore(thread: &Thread, address: u64, length: u64, result: UserAddress) -> Result<(), Errno> {
@@ -294,16 +287,16 @@ pub fn mlock(thread: &Thread, address: u64, length: u64) -> Result<(), Errno> {
     }
     let start = address & !(PAGE - 1);
     let range = page_range(start, length.saturating_add(address - start)).ok_or(Errno::ENOMEM)?;
-    with_space(
-        thread,
-        |space| {
-            if range.is_empty() || space.areas().covers(range) { Ok(()) } else { Err(Errno::ENOMEM) }
-        },
-    )
+    check_mapped(thread, range)
 }
 
 pub fn munlock(_: &Thread, _address: u64, _length: u64) -> Result<(), Errno> {
     Ok(())
+}
+
+/// ENOMEM if there is a hole in the range.
+fn check_mapped(thread: &Thread, range: Range<u64>) -> Result<(), Errno> {
+    with_space(thread, |space| if space.areas().covers(range) { Ok(()) } else { Err(Errno::ENOMEM) })
 }
 
 /// PROT_WRITE and PROT_EXEC let read as well: x86 pages can't do without.

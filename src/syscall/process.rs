@@ -13,11 +13,18 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 const SIGCHLD: u8 = 17;
 
 const WNOHANG: u32 = 1;
-const WUNTRACED: u32 = 2;
+/// wait4's name for it is WUNTRACED.
+const WSTOPPED: u32 = 2;
+const WEXITED: u32 = 4;
 const WCONTINUED: u32 = 8;
+const WNOWAIT: u32 = 0x0100_0000;
 const WNOTHREAD: u32 = 0x2000_0000;
 const WALL: u32 = 0x4000_0000;
 const WCLONE: u32 = 0x8000_0000;
+
+const P_ALL: u32 = 0;
+const P_PID: u32 = 1;
+const P_PGID: u32 = 2;
 
 const ARCH_SET_GS: u32 = 0x1001;
 const ARCH_SET_FS: u32 = 0x1002;
@@ -63,7 +70,7 @@ pub fn exit_group(_: &Thread, status: i32) {
 }
 
 pub fn wait4(thread: &Thread, pid: i32, status: UserAddress, options: u32, usage: UserAddress) -> Result<u32, Errno> {
-    if options & !(WNOHANG | WUNTRACED | WCONTINUED | WNOTHREAD | WALL | WCLONE) != 0 {
+    if options & !(WNOHANG | WSTOPPED | WCONTINUED | WNOTHREAD | WALL | WCLONE) != 0 {
         return Err(Errno::EINVAL);
     }
     let whom = match pid {
@@ -73,15 +80,7 @@ pub fn wait4(thread: &Thread, pid: i32, status: UserAddress, options: u32, usage
         0 => Whom::Group(process::tasks().family.get(thread.process.pid).map_or(0, |member| member.group)),
         1.. => Whom::Process(pid.unsigned_abs()),
     };
-    let wanted = Wanted {
-        whom,
-        of_thread: (options & WNOTHREAD != 0).then(|| thread.tid()),
-        ended: true,
-        stopped: options & WUNTRACED != 0,
-        continued: options & WCONTINUED != 0,
-        with_sigchld: options & WCLONE == 0 || options & WALL != 0,
-        without_sigchld: options & (WCLONE | WALL) != 0,
-    };
+    let wanted = wanted(thread, whom, options | WEXITED);
     let Some((child, news)) = exit::wait(&wanted, options & WNOHANG != 0, true)? else { return Ok(0) };
     if !status.is_null() {
         user_access::write_value(status, &news.as_wait_status())?;
@@ -90,6 +89,19 @@ pub fn wait4(thread: &Thread, pid: i32, status: UserAddress, options: u32, usage
         limits::write_usage_of_child(usage, &child)?;
     }
     Ok(child.pid)
+}
+
+/// Which news of whom wait4 and waitid ask for.
+fn wanted(thread: &Thread, whom: Whom, options: u32) -> Wanted {
+    Wanted {
+        whom,
+        of_thread: (options & WNOTHREAD != 0).then(|| thread.tid()),
+        ended: options & WEXITED != 0,
+        stopped: options & WSTOPPED != 0,
+        continued: options & WCONTINUED != 0,
+        with_sigchld: options & WCLONE == 0 || options & WALL != 0,
+        without_sigchld: options & (WCLONE | WALL) != 0,
+    }
 }
 
 pub fn set_tid_address(thread: &Thread, address: UserAddress) -> u32 {
@@ -116,13 +128,6 @@ pub fn arch_prctl(thread: &Thread, code: u32, address: u64) -> Result<(), Errno>
     }
 }
 
-const P_ALL: u32 = 0;
-const P_PID: u32 = 1;
-const P_PGID: u32 = 2;
-const WSTOPPED: u32 = 2;
-const WEXITED: u32 = 4;
-const WNOWAIT: u32 = 0x0100_0000;
-
 /// Left out: P_PIDFD.
 pub fn waitid(
     thread: &Thread,
@@ -144,16 +149,7 @@ pub fn waitid(
         P_PGID => Whom::Group(named()?),
         _ => return Err(Errno::EINVAL),
     };
-    let wanted = Wanted {
-        whom,
-        of_thread: (options & WNOTHREAD != 0).then(|| thread.tid()),
-        ended: options & WEXITED != 0,
-        stopped: options & WSTOPPED != 0,
-        continued: options & WCONTINUED != 0,
-        with_sigchld: options & WCLONE == 0 || options & WALL != 0,
-        without_sigchld: options & (WCLONE | WALL) != 0,
-    };
-    let news = exit::wait(&wanted, options & WNOHANG != 0, options & WNOWAIT == 0)?;
+    let news = exit::wait(&wanted(thread, whom, options), options & WNOHANG != 0, options & WNOWAIT == 0)?;
     if let Some((child, _)) = &news
         && !usage.is_null()
     {

@@ -2,6 +2,7 @@
 
 use super::argument::Fd;
 use super::paths::{Caller, PathBuffer, file};
+use super::signal::from_caller;
 use super::user_buffer::{COUNT_MAX, UserBuffer, UserVector};
 use crate::PAGE_SIZE;
 use crate::errno::Errno;
@@ -15,7 +16,7 @@ use crate::memory::user_access::UserAddress;
 use crate::task::Thread;
 use crate::task::credentials::Credentials;
 use crate::task::limits::Resource;
-use crate::task::signal::{self, Info, Origin, Signal, code};
+use crate::task::signal::{self, Signal, code};
 use alloc::sync::Arc;
 
 const FALLOC_FL_KEEP_SIZE: u32 = 1;
@@ -318,9 +319,8 @@ fn exceeded(thread: &Thread, size: u64, result: Result<(), Errno>) -> Result<(),
 }
 
 fn raise(thread: &Thread, signal: Signal) {
-    let origin = Origin::Process { pid: thread.process.pid, uid: thread.process.credentials().user.real };
     // A standard signal is never refused.
-    let _ = signal::send_to_thread(thread, Info { signal, code: code::USER, origin });
+    let _ = signal::send_to_thread(thread, from_caller(thread, signal, code::USER));
 }
 
 #[inline]

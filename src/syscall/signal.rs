@@ -115,20 +115,17 @@ pub fn rt_sigtimedwait(
     let mask = thread.signals.mask();
     thread.set_signal_mask(mask.difference(wanted));
     thread.signals.set_awaited(wanted);
-    let queue = WaitQueue::new();
+    let mut waited = Ok(());
     let mut taken = thread.take_signal(wanted);
     if taken.is_none() {
-        let waited = queue.wait_until(Limits::until(deadline_ns), || None::<()>);
+        waited = WaitQueue::new().wait_until(Limits::until(deadline_ns), || None::<()>);
         taken = thread.take_signal(wanted);
-        thread.signals.set_awaited(SignalSet::EMPTY);
-        thread.set_signal_mask(mask);
-        if taken.is_none() {
-            return Err(if waited == Err(Errno::ETIMEDOUT) { Errno::EAGAIN } else { Errno::EINTR });
-        }
     }
     thread.signals.set_awaited(SignalSet::EMPTY);
     thread.set_signal_mask(mask);
-    let taken = taken.ok_or(Errno::EAGAIN)?;
+    let Some(taken) = taken else {
+        return Err(if waited == Err(Errno::ETIMEDOUT) { Errno::EAGAIN } else { Errno::EINTR });
+    };
     if !info.is_null() {
         user_access::write_value(info, &taken.to_words())?;
     }
@@ -294,7 +291,8 @@ fn optional_signal(number: u32) -> Result<Option<Signal>, Errno> {
     Signal::new(number).map(Some).ok_or(Errno::EINVAL)
 }
 
-fn from_caller(thread: &Thread, signal: Signal, code: i32) -> Info {
+/// What kill, and a failed write, say of who sent a signal.
+pub fn from_caller(thread: &Thread, signal: Signal, code: i32) -> Info {
     let origin = Origin::Process { pid: thread.process.pid, uid: thread.process.credentials().user.real };
     Info { signal, code, origin }
 }

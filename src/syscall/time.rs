@@ -173,36 +173,35 @@ pub fn clock_nanosleep(
         false => request_ns,
     };
     let deadline_ns = clock::now_ns().saturating_add(length_ns);
-    let nobody = WaitQueue::new();
-    match nobody.wait_until(Limits::until(Some(deadline_ns)), || None::<()>) {
-        Err(Errno::ETIMEDOUT) | Ok(()) => Ok(()),
-        Err(_) if absolute => Err(Errno::ERESTARTNOHAND),
-        Err(_) => {
-            let left_ns = deadline_ns.saturating_sub(clock::now_ns());
-            if !remaining.is_null() {
-                user_access::write_value(remaining, &Timespec::from_ns(left_ns))?;
-            }
-            thread.set_restart(deadline_ns, remaining);
-            Err(Errno::ERESTARTBLOCK)
-        }
+    if absolute {
+        return if sleep_until(deadline_ns) { Ok(()) } else { Err(Errno::ERESTARTNOHAND) };
     }
+    sleep_or_tell_the_rest(thread, deadline_ns, remaining)
 }
 
 /// Goes on with a sleep that a stop signal interrupted: until the same moment.
 pub fn restart_syscall(thread: &Thread) -> Result<(), Errno> {
     let Some((deadline_ns, remaining)) = thread.take_restart() else { return Err(Errno::EINTR) };
-    let nobody = WaitQueue::new();
-    match nobody.wait_until(Limits::until(Some(deadline_ns)), || None::<()>) {
-        Err(Errno::ETIMEDOUT) | Ok(()) => Ok(()),
-        Err(_) => {
-            let left_ns = deadline_ns.saturating_sub(clock::now_ns());
-            if !remaining.is_null() {
-                user_access::write_value(remaining, &Timespec::from_ns(left_ns))?;
-            }
-            thread.set_restart(deadline_ns, remaining);
-            Err(Errno::ERESTARTBLOCK)
-        }
+    sleep_or_tell_the_rest(thread, deadline_ns, remaining)
+}
+
+/// A sleep for a length of time: interrupted, it stores what is left of it, and can go on until the same moment.
+fn sleep_or_tell_the_rest(thread: &Thread, deadline_ns: u64, remaining: UserAddress) -> Result<(), Errno> {
+    if sleep_until(deadline_ns) {
+        return Ok(());
     }
+    if !remaining.is_null() {
+        let left_ns = deadline_ns.saturating_sub(clock::now_ns());
+        user_access::write_value(remaining, &Timespec::from_ns(left_ns))?;
+    }
+    thread.set_restart(deadline_ns, remaining);
+    Err(Errno::ERESTARTBLOCK)
+}
+
+/// False if a signal came before the time did.
+fn sleep_until(deadline_ns: u64) -> bool {
+    let nobody = WaitQueue::new();
+    nobody.wait_until(Limits::until(Some(deadline_ns)), || None::<()>) == Err(Errno::ETIMEDOUT)
 }
 
 /// `struct itimerval`.
