@@ -17,6 +17,7 @@ mod screen {
     use crate::cpu::exceptions::{Exception, page_fault};
     use crate::cpu::per_cpu;
     use crate::drivers::{console, power, serial};
+    use crate::interrupts::time_scale::NS_PER_SECOND;
     use crate::interrupts::{InterruptFrame, clock};
     use crate::memory::direct_map;
     use crate::memory::kernel_stack::{self, GuardOwner};
@@ -252,7 +253,7 @@ mod screen {
             AfterPanic::Halt => halt(),
             AfterPanic::RebootAtOnce => {}
             AfterPanic::RebootAfterSeconds(seconds) => {
-                (0..seconds).for_each(|_| clock::busy_wait_ns(1_000_000_000));
+                (0..seconds).for_each(|_| clock::busy_wait_ns(NS_PER_SECOND));
             }
         }
         power::reboot()

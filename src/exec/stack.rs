@@ -27,6 +27,7 @@ use super::tls::TlsBlock;
 use super::{ImageMemory, Machine};
 use crate::PAGE_SIZE;
 use crate::errno::Errno;
+use crate::task::usage::CLOCK_TICKS_PER_SECOND;
 use core::ops::Range;
 
 /// One of the entries of the auxiliary vector: `<elf.h>`'s AT_ numbers.
@@ -63,8 +64,6 @@ pub type AuxiliaryVector = [[u64; 2]; AUX_ENTRIES];
 
 const PLATFORM: &[u8] = b"x86_64\0";
 const WORD: u64 = 8;
-/// `times(2)` counts in hundredths of a second on Linux, whatever the timer does.
-const CLOCK_TICKS_PER_SECOND: u64 = 100;
 /// How much below its first use a stack is mapped right away; Linux's `stack_expand`.
 const FIRST_GROWTH: u64 = 128 << 10;
 /// A stack limit below this is not held against the first stack.

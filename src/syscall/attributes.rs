@@ -12,6 +12,7 @@ use crate::fs::mount::{Location, Mount, MountFlags};
 use crate::fs::open::ACCESS_MASK;
 use crate::fs::time::Timestamp;
 use crate::fs::walk::{Last, NAME_MAX, find, find_or_start};
+use crate::interrupts::time_scale::NS_PER_SECOND;
 use crate::memory::user_access::{self, UserAddress};
 use crate::task::Thread;
 use crate::task::credentials::UNCHANGED;
@@ -109,7 +110,6 @@ const STATX_ATTR_MOUNT_ROOT: u64 = 0x2000;
 
 const UTIME_NOW: u64 = 0x3fff_ffff;
 const UTIME_OMIT: u64 = 0x3fff_fffe;
-const NS_PER_SECOND: u64 = 1_000_000_000;
 
 const ST_VALID: u64 = 0x20;
 

@@ -6,7 +6,7 @@ use crate::memory::user_access::{self, UserAddress};
 use crate::task::Thread;
 use crate::task::limits::{Limit, Resource};
 use crate::task::process::{self, Process};
-use crate::task::usage::Usage;
+use crate::task::usage::{NS_PER_CLOCK_TICK, Usage};
 use alloc::sync::Arc;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -15,8 +15,6 @@ const RUSAGE_CHILDREN: i32 = -1;
 const RUSAGE_THREAD: i32 = 1;
 /// Nobody may open more files than this (Linux's fs.nr_open).
 const OPEN_FILES_MAX: u64 = 1 << 20;
-/// times(2) counts in hundredths of a second.
-const NS_PER_CLOCK_TICK: u64 = 10_000_000;
 
 /// getrusage(2)'s structure; what nobody counts is zero, as on Linux.
 #[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]

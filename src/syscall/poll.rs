@@ -6,6 +6,7 @@ use crate::errno::Errno;
 use crate::fs::File;
 use crate::fs::waiting::{Events, PollTable};
 use crate::interrupts::clock;
+use crate::interrupts::time_scale::NS_PER_SECOND;
 use crate::memory::user_access::{self, UserAddress};
 use crate::task::Thread;
 use crate::task::limits::Resource;
@@ -43,7 +44,6 @@ const SELECTED: [Events; 3] = [
 ];
 
 const NS_PER_MS: u64 = 1_000_000;
-const NS_PER_SECOND: u64 = 1_000_000_000;
 const WORD_BITS: usize = u64::BITS as usize;
 
 pub fn poll(thread: &Thread, descriptors: UserAddress, count: u32, timeout_ms: i32) -> Result<usize, Errno> {

@@ -5,6 +5,7 @@ use crate::drivers::{power, terminal};
 use crate::errno::Errno;
 use crate::fs::root;
 use crate::interrupts::clock;
+use crate::interrupts::time_scale::NS_PER_SECOND;
 use crate::lock::{Lock, Rank};
 use crate::memory::frames;
 use crate::memory::user_access::{self, UserAddress};
@@ -125,7 +126,7 @@ pub fn sysinfo(_: &Thread, result: UserAddress) -> Result<(), Errno> {
     let counts = frames::counts();
     let bytes = |count: usize| count as u64 * PAGE_SIZE as u64;
     let information = SystemInformation {
-        uptime_seconds: (clock::now_ns() / 1_000_000_000) as i64,
+        uptime_seconds: (clock::now_ns() / NS_PER_SECOND) as i64,
         loads: cpu_time::load_averages_scaled(),
         total_memory: bytes(counts.total),
         free_memory: bytes(counts.free),

@@ -2,13 +2,13 @@
 
 use crate::errno::Errno;
 use crate::interrupts::clock;
+use crate::interrupts::time_scale::NS_PER_SECOND;
 use crate::memory::user_access::{self, UserAddress};
 use crate::task::alarm::{self, Setting, Timer};
 use crate::task::wait_queue::{Limits, WaitQueue};
 use crate::task::{Thread, cpu_time, process};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-const NS_PER_SECOND: u64 = 1_000_000_000;
 /// What waits are measured by: a tick.
 const COARSE_RESOLUTION_NS: i64 = 10_000_000;
 

@@ -17,10 +17,10 @@ use super::thread::{Thread, Work};
 use super::wait_queue::{Limits, WaitQueue};
 use crate::errno::Errno;
 use crate::interrupts::clock;
+use crate::interrupts::time_scale::NS_PER_SECOND;
 use crate::lock::{IrqLock, Lock, Rank};
 use alloc::sync::Arc;
 
-const NS_PER_SECOND: u64 = 1_000_000_000;
 /// No timer of the clock comes more often, whatever was asked for: else the thread that sends the signals could be kept
 /// busy for ever.
 const SHORTEST_INTERVAL_NS: u64 = 1_000_000;

@@ -3,7 +3,12 @@
 //! A thread counts for itself. What it counted is booked to its process when it ends, and what a process used to its parent
 //! when that has waited for it.
 
+use crate::interrupts::time_scale::NS_PER_SECOND;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// What times(2), SIGCHLD, AT_CLKTCK and /proc count in: hundredths of a second on Linux, whatever the timer does.
+pub const CLOCK_TICKS_PER_SECOND: u64 = 100;
+pub const NS_PER_CLOCK_TICK: u64 = NS_PER_SECOND / CLOCK_TICKS_PER_SECOND;
 
 /// What is known at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -10,11 +10,10 @@ use crate::task::limits::{INFINITY, Resource};
 use crate::task::process::tasks;
 use crate::task::scheduler;
 use crate::task::signal::SignalSet;
-use crate::task::usage::Usage;
+use crate::task::usage::{NS_PER_CLOCK_TICK, Usage};
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
 
-const NS_PER_TICK: u64 = 10_000_000;
 const KIB: u64 = 1024;
 
 /// What the table of processes says.
@@ -76,10 +75,10 @@ pub(super) fn stat(subject: &Subject, text: &mut Text) -> Result<(), Errno> {
     let signals = signals_of(subject);
     let (own, children) = (usage(subject), subject.process.usage.children.get());
     let [user, system, children_user, children_system] =
-        [own.user_ns, own.system_ns, children.user_ns, children.system_ns].map(|ns| ns / NS_PER_TICK);
+        [own.user_ns, own.system_ns, children.user_ns, children.system_ns].map(|ns| ns / NS_PER_CLOCK_TICK);
     let nice = nice_of(subject);
     let state = state(subject, &relations);
-    let start_ticks = subject.process.start_time_ns / NS_PER_TICK;
+    let start_ticks = subject.process.start_time_ns / NS_PER_CLOCK_TICK;
     let process = &subject.process;
     let (terminal, foreground) = match job_control::terminal_of(&subject.process) {
         Some((number, foreground)) => (number.0, foreground.map_or(-1, i64::from)),

@@ -7,9 +7,11 @@ use super::super::root;
 use crate::PAGE_SIZE;
 use crate::errno::Errno;
 use crate::interrupts::clock;
+use crate::interrupts::time_scale::NS_PER_SECOND;
 use crate::memory::{frames, heap};
 use crate::syscall::system;
 use crate::task::process::tasks;
+use crate::task::usage::NS_PER_CLOCK_TICK;
 use crate::task::{cpu_time, ids, limits, scheduler};
 use crate::{boot, cpu, trace};
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
@@ -18,9 +20,6 @@ type Writer = fn(&mut Text) -> Result<(), Errno>;
 type Setter = fn(&[u8]) -> Result<(), Errno>;
 /// A directory's name and its files: name, text, and how it is set if it can be.
 type Settings = (&'static [u8], &'static [(&'static [u8], Writer, Option<Setter>)]);
-
-const NS_PER_TICK: u64 = 10_000_000;
-const NS_PER_SECOND: u64 = 1_000_000_000;
 
 /// The files at the top of /proc.
 pub(super) const FILES: &[(&[u8], Writer)] = &[
@@ -94,7 +93,7 @@ fn version(text: &mut Text) -> Result<(), Errno> {
 fn uptime(text: &mut Text) -> Result<(), Errno> {
     let now = clock::now_ns();
     let [.., idle] = cpu_time::ticks_spent();
-    let hundredths = |ns: u64| (ns / NS_PER_SECOND, ns % NS_PER_SECOND / NS_PER_TICK);
+    let hundredths = |ns: u64| (ns / NS_PER_SECOND, ns % NS_PER_SECOND / NS_PER_CLOCK_TICK);
     let ((seconds, part), (idle_seconds, idle_part)) = (hundredths(now), (idle / 100, idle % 100));
     text.print(format_args!("{seconds}.{part:02} {idle_seconds}.{idle_part:02}\n"))
 }

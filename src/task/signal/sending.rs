@@ -10,6 +10,7 @@ use crate::task::limits::Resource;
 use crate::task::process::{self, INIT_PID, Process};
 use crate::task::scheduler::{self, State};
 use crate::task::thread::{Thread, Work};
+use crate::task::usage::NS_PER_CLOCK_TICK;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -109,7 +110,16 @@ pub fn about_news(child: &Process, status: Status) -> Info {
         Status::Stopped { signal } => (code::CHILD_STOPPED, signal.into()),
         Status::Continued => (code::CHILD_CONTINUED, Signal::CONT.number().into()),
     };
-    about_child(Signal::CHLD, child, code, value)
+    let ticks = |ns: u64| (ns / NS_PER_CLOCK_TICK) as i64;
+    let used = child.usage.threads.get();
+    let origin = Origin::Child {
+        pid: child.pid,
+        uid: child.credentials().user.real,
+        status: value,
+        user_ticks: ticks(used.user_ns),
+        system_ticks: ticks(used.system_ns),
+    };
+    Info { signal: Signal::CHLD, code, origin }
 }
 
 /// Tells the parent that a child has ended; true if the parent doesn't want to be asked for it.
@@ -123,21 +133,6 @@ pub fn tell_parent_of_end(parent: &Process, child: &Process, exit_signal: u8, st
             let action = actions.get(Signal::CHLD);
             action.is_ignored() || action.flags().contains(ActionFlags::NOCLDWAIT)
         })
-}
-
-/// What SIGCHLD says about a child.
-fn about_child(signal: Signal, child: &Process, code: i32, status: i32) -> Info {
-    const NS_PER_CLOCK_TICK: u64 = 10_000_000;
-    let ticks = |ns: u64| (ns / NS_PER_CLOCK_TICK) as i64;
-    let used = child.usage.threads.get();
-    let origin = Origin::Child {
-        pid: child.pid,
-        uid: child.credentials().user.real,
-        status,
-        user_ticks: ticks(used.user_ns),
-        system_ticks: ticks(used.system_ns),
-    };
-    Info { signal, code, origin }
 }
 
 /// What a change of the action has made ignored is no longer pending.
