@@ -50,7 +50,7 @@ bench: kernel ## Count guest instructions of each operation, beside Linux's: BAS
 	@tools/bench $(KERNEL)
 
 clean: ## Remove everything that was built
-	@rm -rf target tests/target user/target fuzz/target
+	@rm -rf target tests/target user/target user/build fuzz/target
 	@find iso -mindepth 1 ! -name README.md -delete
 
 kernel: ## Build the kernel alone
