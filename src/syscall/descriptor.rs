@@ -125,7 +125,7 @@ pub fn fcntl(thread: &Thread, descriptor: Fd, command: u32, argument: u64) -> Re
         F_SETFL => set_flags(thread, &file, OpenFlags::from_bits_truncate(argument as u32)).map(|()| 0),
         F_GETLK | F_OFD_GETLK => get_lock(thread, &file, command, UserAddress::new(argument)).map(|()| 0),
         F_SETLK | F_SETLKW | F_OFD_SETLK | F_OFD_SETLKW => {
-            set_lock(thread, &file, command, UserAddress::new(argument)).map(|()| 0)
+            set_lock(thread, number, &file, command, UserAddress::new(argument)).map(|()| 0)
         }
         // Nobody is told of readiness by a signal; who asks for it learns that nobody would be.
         F_SETOWN | F_SETOWN_EX | F_GETOWN | F_GETSIG => Ok(0),
@@ -173,7 +173,7 @@ fn get_lock(thread: &Thread, file: &Arc<File>, command: u32, address: UserAddres
     user_access::write_value(address, &flock)
 }
 
-fn set_lock(thread: &Thread, file: &Arc<File>, command: u32, address: UserAddress) -> Result<(), Errno> {
+fn set_lock(thread: &Thread, number: u32, file: &Arc<File>, command: u32, address: UserAddress) -> Result<(), Errno> {
     let flock: Flock = user_access::read_value(address)?;
     let of_file = matches!(command, F_OFD_SETLK | F_OFD_SETLKW);
     if of_file && flock.pid != 0 {
@@ -189,7 +189,14 @@ fn set_lock(thread: &Thread, file: &Arc<File>, command: u32, address: UserAddres
     if !permitted {
         return Err(Errno::EBADF);
     }
-    if matches!(command, F_SETLKW | F_OFD_SETLKW) { locks.set_waiting(&wanted) } else { locks.set(&wanted) }
+    if matches!(command, F_SETLKW | F_OFD_SETLKW) { locks.set_waiting(&wanted) } else { locks.set(&wanted) }?;
+    // Another thread may have closed the descriptor meanwhile, which was to take the process's locks with it.
+    let stays = || thread.process.with_files(|files| files.get(number)).is_ok_and(|now| Arc::ptr_eq(&now, file));
+    if !of_file && !stays() {
+        locks.release_process(thread.process.pid);
+        return Err(Errno::EBADF);
+    }
+    Ok(())
 }
 
 /// The lock that a `struct flock` asks for; None for unlocking.
@@ -249,7 +256,13 @@ pub fn flock(thread: &Thread, descriptor: Fd, operation: u32) -> Result<(), Errn
     let locks = &file.inode().locks;
     let Some(kind) = kind else { return locks.unlock(owner, 0, RecordLock::WHOLE_END) };
     let wanted = RecordLock { owner, kind, start: 0, end: RecordLock::WHOLE_END };
-    if operation & LOCK_NB != 0 { locks.set(&wanted) } else { locks.set_waiting(&wanted) }
+    // A lock that can't change its kind at once is given up first, and may well be lost: two who both want to raise theirs
+    // would wait for each other.
+    match locks.set(&wanted) {
+        Err(Errno::EAGAIN) => locks.unlock(owner, 0, RecordLock::WHOLE_END)?,
+        result => return result,
+    }
+    if operation & LOCK_NB != 0 { Err(Errno::EAGAIN) } else { locks.set_waiting(&wanted) }
 }
 
 /// Left out: what isn't a terminal's, but FIOCLEX, FIONCLEX, FIONBIO and FIONREAD.

@@ -211,6 +211,51 @@ pub const CASES: &[Case] = &[
             ok(sys!(flock(77, libc::LOCK_SH)))
         )
     }),
+    case!("raising_a_whole_file_lock_gives_the_old_one_up_first", {
+        let (first, second, third) = (fresh(), again(), again());
+        let flock = |file: i32, operation: i32| ok(sys!(flock(file, operation | libc::LOCK_NB)));
+        answers!(
+            flock(first, libc::LOCK_SH),
+            flock(second, libc::LOCK_SH),
+            flock(first, libc::LOCK_EX),
+            flock(second, libc::LOCK_EX),
+            flock(second, libc::LOCK_SH),
+            flock(third, libc::LOCK_SH),
+            flock(third, libc::LOCK_SH),
+            flock(second, libc::LOCK_EX),
+            flock(third, libc::LOCK_EX)
+        )
+    }),
+    case!("a_lock_that_is_granted_when_its_descriptor_is_closed", {
+        let file = fresh();
+        let ((told, tell), (wait, go_on)) = (pipe(), pipe());
+        let child = fork(|| {
+            close(go_on);
+            set(again(), libc::F_WRLCK, 0, 0);
+            write_all(tell, b"!");
+            read_up_to(wait, 1);
+            0
+        });
+        read_up_to(told, 1);
+        let waiting = std::thread::spawn(move || lock(file, libc::F_SETLKW, &WHOLE));
+        let asleep = |task: &std::path::Path| {
+            let stat = std::fs::read_to_string(task.join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'))
+        };
+        // This thread is the first; the one that waits is the last.
+        while !std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| {
+            tasks
+                .flatten()
+                .last()
+                .is_some_and(|task| task.file_name() != *sys!(getpid()).to_string() && asleep(&task.path()))
+        }) {
+            std::thread::yield_now();
+        }
+        close(file);
+        close(go_on);
+        let ended = ending(child);
+        answers!(ended, waiting.join().unwrap_or_default(), seen_by_a_child(&WHOLE))
+    }),
     case!("whole_file_locks_on_other_files", {
         let (read_end, _) = pipe();
         let lock_it = |file: i32| ok(sys!(flock(file, libc::LOCK_EX | libc::LOCK_NB)));
