@@ -178,12 +178,12 @@ pub fn unlink(context: &Context<'_>, start: Option<&Location>, path: &[u8]) -> R
     if last.kind != LastKind::Ordinary {
         return Err(Errno::EISDIR);
     }
+    parent.mount.check_writable()?;
     let mut tree = tree::lock();
     let child = existing(&tree, &parent, last.name)?;
     if last.slash {
         return Err(if child.inode.is_directory() { Errno::EISDIR } else { Errno::ENOTDIR });
     }
-    parent.mount.check_writable()?;
     may_remove(context.credentials, &tree, parent.as_place(), &child, Some(false))?;
     let removed = parent.dentry.remove(&mut tree, &child);
     parent.dentry.shrink(&mut tree);
@@ -204,9 +204,9 @@ pub fn remove_directory(context: &Context<'_>, start: Option<&Location>, path: &
         LastKind::DotDot => return Err(Errno::ENOTEMPTY),
         LastKind::Root => return Err(Errno::EBUSY),
     }
+    parent.mount.check_writable()?;
     let mut tree = tree::lock();
     let child = existing(&tree, &parent, last.name)?;
-    parent.mount.check_writable()?;
     may_remove(context.credentials, &tree, parent.as_place(), &child, Some(true))?;
     if !child.names(&tree).is_empty() {
         return Err(Errno::ENOTEMPTY);

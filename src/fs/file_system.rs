@@ -3,7 +3,7 @@
 use crate::errno::Errno;
 use crate::memory::frames;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 pub struct FileSystem {
     /// As `mount` and /proc/filesystems name it.
@@ -15,6 +15,7 @@ pub struct FileSystem {
     pages: AtomicU64,
     pages_limit: u64,
     inodes_limit: AtomicU64,
+    mounts: AtomicUsize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +79,7 @@ impl FileSystem {
             pages: AtomicU64::new(0),
             pages_limit,
             inodes_limit: AtomicU64::new(if kind == Kind::Tmpfs { default_inodes_limit() } else { u64::MAX }),
+            mounts: AtomicUsize::new(0),
         };
         Arc::try_new(file_system).map_err(|_| Errno::ENOMEM)
     }
@@ -128,5 +130,15 @@ impl FileSystem {
 
     pub(super) fn uncount_inode(&self) {
         self.inodes.fetch_sub(1, Relaxed);
+    }
+
+    /// One more mount of it, or of a part of it.
+    pub(super) fn count_mount(&self) {
+        self.mounts.fetch_add(1, Relaxed);
+    }
+
+    /// One less; whether there is still another.
+    pub(super) fn uncount_mount(&self) -> bool {
+        self.mounts.fetch_sub(1, Relaxed) > 1
     }
 }

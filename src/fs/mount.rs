@@ -140,6 +140,11 @@ pub fn all(tree: &Tree) -> &[Arc<Mount>] {
     MOUNTS.get(tree)
 }
 
+/// False for what is mounted no more, and for what never was where programs could find it.
+pub fn is_in_table(tree: &Tree, mount: &Arc<Mount>) -> bool {
+    all(tree).iter().any(|other| Arc::ptr_eq(other, mount))
+}
+
 /// Mounts the tree below `root` (of `file_system`) on the directory `on`, or, without one, as a root that nothing lies above.
 pub fn mount(
     file_system: &Arc<FileSystem>,
@@ -157,7 +162,7 @@ pub fn mount(
     if let Some(on) = on {
         // What is mounted there already is covered in its turn.
         let top = on.as_place().into_mounted(&tree).to_location();
-        if !top.dentry.is_linked(&tree) {
+        if !top.dentry.is_linked(&tree) || !is_in_table(&tree, &top.mount) {
             return Err(Errno::ENOENT);
         }
         *top.dentry.mounts_here.get_mut(&mut tree) += 1;
@@ -175,11 +180,14 @@ pub fn detached(
     flags: MountFlags,
 ) -> Result<Arc<Mount>, Errno> {
     static NEXT_ID: AtomicU32 = AtomicU32::new(1);
+    let source = tree::boxed(source)?;
+    // From here on dropping it takes this back.
+    file_system.count_mount();
     let new = Mount {
         id: NEXT_ID.fetch_add(1, Relaxed),
         file_system: Arc::clone(file_system),
         root: Arc::clone(root),
-        source: tree::boxed(source)?,
+        source,
         flags: AtomicU32::new(flags.bits()),
         on: TreeCell::new(None),
     };
@@ -222,7 +230,7 @@ fn detach(tree: &mut Tree, mount: &Mount) -> Option<Location> {
 /// is what is mounted in it.
 pub fn unmount(mount: Arc<Mount>, lazily: bool) -> Result<(), Errno> {
     let mut tree = tree::lock();
-    if !all(&tree).iter().any(|other| Arc::ptr_eq(other, &mount)) {
+    if !is_in_table(&tree, &mount) {
         return Err(Errno::EINVAL);
     }
     if mount.on(&tree).is_none() {
@@ -260,18 +268,17 @@ fn take_from_table(tree: &mut Tree, gone: &mut Vec<Arc<Mount>>, goes: impl Fn(&T
 impl Drop for Mount {
     /// The last mount of a file system takes its tree with it. Each mount of it holds its root, or a directory below.
     fn drop(&mut self) {
-        let tree = tree::lock();
         // There is one of each of the kernel's own, which stays for the next mount.
-        let stays = self.file_system.kind != Kind::Tmpfs;
-        let shared = stays || all(&tree).iter().any(|other| Arc::ptr_eq(&other.file_system, &self.file_system));
+        if self.file_system.uncount_mount() || self.file_system.kind != Kind::Tmpfs {
+            return;
+        }
+        let tree = tree::lock();
         let mut top = Arc::clone(&self.root);
         while let Some(parent) = top.parent(&tree).cloned() {
             top = parent;
         }
         drop(tree);
-        if !shared {
-            top.dissolve();
-        }
+        top.dissolve();
     }
 }
 

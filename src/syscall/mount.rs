@@ -7,7 +7,7 @@ use crate::fs::file_system::Kind;
 use crate::fs::inode::Attributes;
 use crate::fs::mount::{self, Location, MountFlags};
 use crate::fs::walk::{Last, find};
-use crate::fs::{procfs, root, tmpfs};
+use crate::fs::{procfs, root, tmpfs, tree};
 use crate::memory::user_access::{self, UserAddress};
 use crate::task::Thread;
 use alloc::vec::Vec;
@@ -91,6 +91,9 @@ fn bind(caller: &Caller, source: &[u8], target: &Location) -> Result<(), Errno> 
         return Err(Errno::ENOTDIR);
     }
     let (file_system, flags) = (&source_place.mount.file_system, source_place.mount.flags());
+    if !mount::is_in_table(&tree::lock(), &source_place.mount) {
+        return Err(Errno::EINVAL);
+    }
     mount::mount(file_system, &source_place.dentry, &source_place.mount.source, flags, Some(target)).map(|_| ())
 }
 

@@ -4,7 +4,7 @@
 use crate::memory::peek;
 use conformance::support::*;
 use conformance::{answers, case, sys};
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::ptr::{null, null_mut};
 
 /// What is mounted here isn't seen by others, and goes with the case.
@@ -35,6 +35,12 @@ fn bind(from: &CStr, to: &CStr) -> String {
 
 fn unmount(target: &CStr, flags: i32) -> String {
     ok(sys!(umount2(target.as_ptr(), flags)))
+}
+
+/// The path of something in the case's folder, for who has left it.
+fn outside(name: &str) -> CString {
+    let path = std::env::current_dir().unwrap_or_default().join(name);
+    CString::new(path.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 fn touch(path: &CStr) {
@@ -137,6 +143,23 @@ pub const CASES: &[Case] = &[
             ok(open(c"a/f", libc::O_WRONLY))
         )
     }),
+    case!("what_is_not_there_on_a_read_only_mount", {
+        alone();
+        mount_with(c"tmpfs", c"a", Some(c"tmpfs"), libc::MS_RDONLY, None);
+        let missing = c"a/missing".as_ptr();
+        answers!(
+            ok(sys!(unlink(missing))),
+            ok(sys!(rmdir(missing))),
+            ok(sys!(rename(missing, c"a/x".as_ptr()))),
+            ok(sys!(mkdir(missing, 0o755))),
+            ok(sys!(mknod(c"a/missing/".as_ptr(), libc::S_IFREG, 0))),
+            ok(sys!(symlink(c"x".as_ptr(), missing))),
+            ok(sys!(link(c"a".as_ptr(), missing))),
+            ok(sys!(truncate(missing, 0))),
+            ok(sys!(unlink(c"a/..".as_ptr()))),
+            ok(sys!(rmdir(c"a/.".as_ptr())))
+        )
+    }),
     case!("mounts_without_devices_and_programs", {
         alone();
         mount_with(c"tmpfs", c"a", Some(c"tmpfs"), libc::MS_NODEV | libc::MS_NOEXEC, None);
@@ -164,6 +187,39 @@ pub const CASES: &[Case] = &[
             content(c"a/f"),
             read(file, 9),
             write(file, b"!")
+        )
+    }),
+    case!("a_file_system_lasts_as_long_as_the_last_of_its_mounts", {
+        alone();
+        mount_tmpfs(c"a");
+        touch(c"a/f");
+        bind(c"a", c"b");
+        let [first, second] = ["a", "b"].map(outside);
+        sys!(chdir(c"b".as_ptr()));
+        answers!(
+            unmount(&second, libc::MNT_DETACH),
+            unmount(&first, 0),
+            content(c"f"),
+            ok(open(c"new", libc::O_CREAT)),
+            content(c"new")
+        )
+    }),
+    case!("mounting_in_what_is_mounted_no_more", {
+        alone();
+        mount_tmpfs(c"a");
+        sys!(mkdir(c"a/in".as_ptr(), 0o755));
+        touch(c"a/f");
+        let outside = outside("b");
+        sys!(chdir(c"a".as_ptr()));
+        sys!(umount2(c"../a".as_ptr(), libc::MNT_DETACH));
+        answers!(
+            mount_tmpfs(c"in"),
+            mount_tmpfs(c"."),
+            bind(&outside, c"in"),
+            bind(c"in", &outside),
+            move_mount(c".", &outside),
+            unmount(c".", 0),
+            content(c"f")
         )
     }),
     case!("unmounting_what_has_a_mount_in_it", {
