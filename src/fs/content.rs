@@ -76,8 +76,11 @@ impl Content {
         Writer { content: self, inode, _alone: self.writers.take() }
     }
 
-    /// Reads from `position` on, at most to the file's end.
+    /// Reads from `position` on, at most to the file's end. EINVAL for what would reach past the last byte that a file can have.
     pub fn read(&self, inode: &Inode, position: u64, sink: &mut dyn Sink) -> Result<usize, Errno> {
+        if position.checked_add(sink.remaining() as u64).is_none_or(|end| end > SIZE_MAX) {
+            return Err(Errno::EINVAL);
+        }
         let wanted = inode.size().saturating_sub(position).min(sink.remaining() as u64) as usize;
         let mut done = 0;
         while done < wanted {
@@ -332,8 +335,12 @@ impl Writer<'_> {
     /// `fallocate(2)`: gives every page of the range a frame now, so that later writes find room. All or none.
     pub fn allocate(&self, start: u64, end: u64, keep_size: bool) -> Result<(), Errno> {
         let Self { content, inode, .. } = self;
+        let pages = start / PAGE_SIZE as u64..end.div_ceil(PAGE_SIZE as u64);
+        if pages.end - pages.start > inode.file_system.usage().pages_limit {
+            return Err(Errno::ENOSPC);
+        }
         let mut made = Vec::new();
-        let filled = self.fill_holes(start / PAGE_SIZE as u64..end.div_ceil(PAGE_SIZE as u64), &mut made);
+        let filled = self.fill_holes(pages, &mut made);
         let mut state = content.state.lock();
         if filled.is_err() {
             for pages in made {

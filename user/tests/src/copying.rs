@@ -407,6 +407,37 @@ pub const CASES: &[Case] = &[
             ok(sys!(ftruncate(file, 0)))
         )
     }),
+    case!("positions_that_no_file_has", {
+        let file = fresh(b"x");
+        let mut buffer = [0_u8; 10];
+        let into = buffer.as_mut_ptr().cast();
+        let vector = libc::iovec { iov_base: into, iov_len: 10 };
+        answers!(
+            value(sys!(pread(file, into, 10, i64::MAX - 10))),
+            value(sys!(pread(file, into, 10, i64::MAX - 9))),
+            value(sys!(pread(file, into, 10, i64::MAX))),
+            value(sys!(preadv(file, &vector, 1, i64::MAX - 9))),
+            value(sys!(pwrite(file, into, 10, i64::MAX - 9))),
+            seek(file, i64::MAX, libc::SEEK_SET),
+            read(file, 10),
+            write(file, b"0123456789")
+        )
+    }),
+    case!("data_behind_a_hole_that_no_memory_would_fill", {
+        let file = fresh(b"x");
+        let far = 1_i64 << 62;
+        answers!(
+            value(sys!(pwrite(file, c"far".as_ptr().cast(), 3, far))),
+            size(file),
+            seek(file, 1, libc::SEEK_DATA),
+            seek(file, 5000, libc::SEEK_DATA),
+            seek(file, 0, libc::SEEK_HOLE),
+            seek(file, far, libc::SEEK_HOLE),
+            allocate(file, 0, 0, far),
+            allocate(file, 3, 1, far - 1),
+            seek(file, 0, libc::SEEK_DATA)
+        )
+    }),
     case!("reading_a_bad_buffer_moves_nothing", {
         let file = fresh(b"hello");
         answers!(
