@@ -116,7 +116,11 @@ pub fn change_owner(
     check_changeable(inode)?;
     let mode = inode.mode();
     // Whoever gets the file didn't set these bits. Root's chown drops them too, and so does one that changes nothing.
-    let new_mode = (!inode.is_directory()).then(|| without_set_id_bits(mode)).filter(|new_mode| *new_mode != mode);
+    let mut kept = without_set_id_bits(mode);
+    if !credentials.overrides_permissions() && !credentials.is_in_group(inode.group()) {
+        kept &= !S_ISGID;
+    }
+    let new_mode = (!inode.is_directory() && kept != mode).then_some(kept);
     if new_mode.is_some() {
         inode.check_owner(credentials)?;
     }

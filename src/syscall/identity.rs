@@ -122,6 +122,13 @@ fn change(thread: &Thread, new: impl FnOnce(&Credentials) -> Result<Credentials,
     if user != old.user.real {
         process.is_one_too_many.store(fork::user_exceeds_limit(process, user), Relaxed);
     }
+    // Whoever takes other ids may hold what is none of their user's business; and nobody is to signal it for its parent's end.
+    let acts_as =
+        |credentials: &Credentials| [credentials.user, credentials.group].map(|ids| (ids.effective, ids.file_system));
+    if acts_as(&old) != acts_as(&new) {
+        process.is_dumpable.store(false, Relaxed);
+        process.parent_death_signal.store(0, Relaxed);
+    }
     process.set_credentials(new);
     Ok(())
 }

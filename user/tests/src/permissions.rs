@@ -107,6 +107,59 @@ pub const CASES: &[Case] = &[
             )
         })
     ),
+    case!("writing_drops_set_id_bits", {
+        let after_write = |mode: libc::mode_t| {
+            make_file(c"f", b"content", mode);
+            let by_user = as_user(|| {
+                write(open(c"f", libc::O_WRONLY), b"x");
+                owner(c"f")
+            });
+            write(open(c"f", libc::O_WRONLY), b"x");
+            make_file(c"g", b"content", mode);
+            let cut = as_user(|| answers!(ok(sys!(truncate(c"g".as_ptr(), 1))), owner(c"g")));
+            answers!(by_user, cut)
+        };
+        [0o6777, 0o4666, 0o2676].map(after_write).join(" | ")
+    }),
+    case!("a_users_chown_drops_set_id_bits", {
+        let after = |mode: libc::mode_t| {
+            make_file(c"f", b"", mode);
+            chown(c"f", 1000, 7);
+            chmod(c"f", mode);
+            let own = as_user(|| answers!(chown(c"f", u32::MAX, u32::MAX), owner(c"f")));
+            make_file(c"g", b"", mode);
+            chown(c"g", 1000, 1000);
+            chmod(c"g", mode);
+            answers!(own, as_user(|| answers!(chown(c"g", u32::MAX, 1000), owner(c"g"))))
+        };
+        [0o6755, 0o2644].map(after).join(" | ")
+    }),
+    case!("taking_other_ids_makes_a_process_hold_secrets", {
+        let told = || {
+            let mut signal = 0;
+            sys!(prctl(libc::PR_GET_PDEATHSIG, &mut signal));
+            format!("{}/{signal}", sys!(prctl(libc::PR_GET_DUMPABLE)))
+        };
+        let after = |take: &dyn Fn() -> i32| {
+            asked_in_child(|| {
+                sys!(prctl(libc::PR_SET_PDEATHSIG, libc::SIGUSR1));
+                take();
+                told()
+            })
+        };
+        answers!(
+            after(&|| 0),
+            after(&|| sys!(setuid(1000))),
+            after(&|| sys!(setgid(1000))),
+            after(&|| sys!(setresuid(1000, u32::MAX, u32::MAX))),
+            after(&|| sys!(setresuid(u32::MAX, u32::MAX, 1000))),
+            after(&|| sys!(setresgid(1000, u32::MAX, 1000))),
+            after(&|| sys!(setfsuid(1000))),
+            after(&|| sys!(setfsgid(1000))),
+            after(&|| sys!(setgroups(0, std::ptr::null()))),
+            after(&|| sys!(setuid(0)))
+        )
+    }),
     case!("chown_of_a_link_itself", {
         sys!(symlink(c"x".as_ptr(), c"s".as_ptr()));
         answers!(ok(sys!(lchown(c"s".as_ptr(), 5, 6))), owner(c"s"))
