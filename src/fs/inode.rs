@@ -320,9 +320,8 @@ impl Inode {
 
     /// A write by somebody who isn't root takes the set-ID bits away.
     pub fn drop_set_id_bits(&self) {
-        let mode = self.mode();
-        if mode & (S_ISUID | S_ISGID) != 0 {
-            self.mode.store(without_set_id_bits(mode), Relaxed);
+        if self.mode() & (S_ISUID | S_ISGID) != 0 {
+            self.mode.update(Relaxed, Relaxed, without_set_id_bits);
         }
     }
 
