@@ -46,6 +46,11 @@ impl FileTable {
         Ok(descriptor as u32)
     }
 
+    /// EMFILE where [`Self::add`] would find no place.
+    pub fn make_room(&mut self, limit: u64) -> Result<(), Errno> {
+        self.reserve_lowest(0, limit).map(|_| ())
+    }
+
     /// Two at once, for `pipe(2)`: both or none.
     pub fn add_pair(&mut self, pair: [Arc<File>; 2], close_on_exec: bool, limit: u64) -> Result<[u32; 2], Errno> {
         let first = self.reserve_lowest(0, limit)?;

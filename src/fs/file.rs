@@ -90,6 +90,7 @@ impl File {
                 Kind::Device(device, device.open(*number, flags)?)
             }
             Body::Symlink(_) => return Err(Errno::ELOOP),
+            Body::Fifo(_) if !flags.is_readable() && !flags.is_writable() => return Err(Errno::EINVAL),
             Body::Fifo(pipe) => {
                 let end = pipe.open_end(flags.is_readable(), flags.is_writable());
                 Kind::Pipe(Arc::clone(pipe), end)

@@ -10,7 +10,7 @@ use super::mount::{self, Location, Mount, MountFlags, Place};
 use super::open_flags::OpenFlags;
 use super::tmpfs;
 use super::tree::{self, Dentry, Name};
-use super::walk::{LINKS_MAX, Last, LastKind, find, find_or_start, find_parent};
+use super::walk::{LINKS_MAX, Last, LastKind, find, find_parent};
 use crate::errno::Errno;
 use crate::lock::{Lock, Rank};
 use crate::task::credentials::Credentials;
@@ -232,7 +232,7 @@ fn open_temporary(
     if !flags.contains(OpenFlags::DIRECTORY) || flags.contains(OpenFlags::CREATE) || !flags.is_writable() {
         return Err(Errno::EINVAL);
     }
-    let directory = find_or_start(context, start, path, Last::Follow)?;
+    let directory = find(context, start, path, Last::Follow)?;
     let parent = &directory.dentry.inode;
     if !parent.is_directory() {
         return Err(Errno::ENOTDIR);

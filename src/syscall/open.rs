@@ -39,6 +39,9 @@ pub fn openat(thread: &Thread, directory: Fd, path: UserAddress, flags: u32, mod
     let flags = OpenFlags::from_bits_truncate(flags) | OpenFlags::LARGE_FILE;
     let mut buffer = PathBuffer::unfilled();
     let path = buffer.read(path)?;
+    // Before anything is made or cut that nobody would get a descriptor of.
+    let limit = descriptor_limit(thread);
+    thread.process.with_files(|files| files.make_room(limit))?;
     let start = start_of(thread, directory, path)?;
     let caller = Caller::of(thread)?;
     let file = open::open(&caller.context(), start.as_ref(), path, flags, mode)?;

@@ -255,6 +255,23 @@ pub const CASES: &[Case] = &[
             ok(open_mode(c"/proc", libc::O_TMPFILE | libc::O_RDWR, 0o600))
         )
     }),
+    case!("a_temporary_file_needs_the_name_of_a_folder", ok(open_mode(c"", libc::O_TMPFILE | libc::O_RDWR, 0o600))),
+    case!("without_a_free_descriptor_nothing_is_made_or_cut", {
+        make_file(c"file", b"content", 0o644);
+        sys!(mkfifo(c"fifo".as_ptr(), 0o644));
+        let limit = libc::rlimit { rlim_cur: 3, rlim_max: 4096 };
+        sys!(setrlimit(libc::RLIMIT_NOFILE, &limit));
+        answers!(
+            ok(open(c"new", libc::O_CREAT | libc::O_WRONLY)),
+            ok(open(c"file", libc::O_TRUNC | libc::O_WRONLY)),
+            ok(open(c"missing", libc::O_RDONLY)),
+            ok(open(c"fifo", libc::O_RDONLY)),
+            ok(sys!(open(BAD as *const _, libc::O_RDONLY))),
+            ok(sys!(openat(77, c"file".as_ptr(), libc::O_RDONLY))),
+            status_of(c"new").is_some(),
+            status_of(c"file").map_or(0, |status| status.st_size)
+        )
+    }),
     case!("a_removed_file_gets_no_new_name", {
         make_file(c"file", b"", 0o644);
         let file = open(c"file", libc::O_RDWR);
@@ -290,6 +307,10 @@ pub const CASES: &[Case] = &[
     case!("access_mode_3_needs_both_permissions", {
         make_file(c"file", b"x", 0o644);
         as_user(|| ok(open(c"file", 3)))
+    }),
+    case!("access_mode_3_is_none_for_a_fifo", {
+        sys!(mkfifo(c"fifo".as_ptr(), 0o644));
+        ok(open(c"fifo", 3 | libc::O_NONBLOCK))
     }),
     case!("closing_a_range", {
         ten_to_fifteen();
