@@ -8,6 +8,16 @@ use alloc::vec::Vec;
 
 /// What procfs puts behind an inode. Only the functions that suit the inode's type are called, none with a lock held.
 pub trait Generated: Send + Sync {
+    /// Whether the caller may do anything that the owner might, whoever that is.
+    fn is_callers_own(&self) -> bool {
+        false
+    }
+
+    /// Whether the caller may open it, once its mode allows that.
+    fn check_open(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+
     /// Of a directory: the inode behind a name that isn't in the tree.
     fn lookup(&self, _name: &[u8]) -> Result<Arc<Inode>, Errno> {
         Err(Errno::ENOENT)

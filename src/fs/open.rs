@@ -53,6 +53,9 @@ pub fn open_location(context: &Context<'_>, location: Location, flags: OpenFlags
         return Err(Errno::EACCES);
     }
     inode.check_access(context.credentials, access)?;
+    if let Body::Generated(generated) = &inode.body {
+        generated.check_open()?;
+    }
     if flags.contains(OpenFlags::NO_ACCESS_TIME) {
         inode.check_owner(context.credentials)?;
     }

@@ -5,9 +5,10 @@ use super::super::file_system::Kind;
 use super::super::generated::{Generated, Listed, Text};
 use super::super::inode::{Inode, S_IFLNK, S_IFREG};
 use super::super::mount::Location;
-use super::process::{allows, owned, path_text};
+use super::process::{allows, is_there, owned, path_text};
 use super::{PROCESS_SHIFT, list_numbers, number_of};
 use crate::errno::Errno;
+use crate::task;
 use crate::task::process::Process;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -41,13 +42,25 @@ impl Directory {
 }
 
 impl Generated for Directory {
+    /// Whoever it belongs to, a process finds its own files.
+    fn is_callers_own(&self) -> bool {
+        core::ptr::eq(Arc::as_ptr(&task::current().process), Arc::as_ptr(&self.process))
+    }
+
+    fn check_open(&self) -> Result<(), Errno> {
+        if self.informs { allows(&self.process) } else { Ok(()) }
+    }
+
     fn lookup(&self, name: &[u8]) -> Result<Arc<Inode>, Errno> {
+        if self.informs {
+            allows(&self.process)?;
+        }
         let descriptor = number_of(name).ok_or(Errno::ENOENT)?;
         let link = Link { process: Arc::clone(&self.process), descriptor };
         let file = link.file()?;
         let number = self.number(descriptor);
         if self.informs {
-            return owned(&self.process, number, S_IFREG | 0o400, Information(link));
+            return owned(&self.process, number, S_IFREG | 0o444, Information(link));
         }
         // As on Linux the permissions show what the file is open for.
         let mode = 0o100 | if file.is_readable() { 0o400 } else { 0 } | if file.is_writable() { 0o200 } else { 0 };
@@ -57,6 +70,9 @@ impl Generated for Directory {
     }
 
     fn list(&self, position: u64, emit: &mut dyn FnMut(Listed<'_>) -> bool) -> Result<(), Errno> {
+        if !is_there(&self.process) {
+            return Err(Errno::ENOENT);
+        }
         allows(&self.process)?;
         let mut next = u32::try_from(position).unwrap_or(u32::MAX);
         let open = core::iter::from_fn(|| {

@@ -10,7 +10,7 @@ use super::{PROCESS_SHIFT, descriptors, file_system, list_numbers, number_of, st
 use crate::errno::Errno;
 use crate::lock::Lock;
 use crate::memory::AddressSpace;
-use crate::task::process::Process;
+use crate::task::process::{Process, tasks};
 use crate::task::{self, Thread};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -30,6 +30,8 @@ enum Item {
     Text(fn(&Subject, &mut Text) -> Result<(), Errno>),
     /// One that others than the owner may not read.
     Private(fn(&Subject, &mut Text) -> Result<(), Errno>),
+    /// One that is opened only by those who may look into the process, whatever its mode says.
+    Guarded(fn(&Subject, &mut Text) -> Result<(), Errno>),
     Link(fn(&Process) -> Result<Location, Errno>),
     Name,
     Descriptors {
@@ -48,7 +50,7 @@ const ITEMS: &[(&[u8], Item)] = &[
     (b"fd", Item::Descriptors { informs: false }),
     (b"fdinfo", Item::Descriptors { informs: true }),
     (b"limits", Item::Text(status::limits)),
-    (b"maps", Item::Text(maps)),
+    (b"maps", Item::Guarded(maps)),
     (b"mountinfo", Item::Text(mount_information)),
     (b"mounts", Item::Text(mounts)),
     (b"root", Item::Link(root)),
@@ -66,6 +68,7 @@ struct Directory(Subject);
 struct File {
     subject: Subject,
     write: fn(&Subject, &mut Text) -> Result<(), Errno>,
+    is_guarded: bool,
 }
 
 /// /proc/PID/comm, which the process itself may write.
@@ -91,15 +94,21 @@ pub(super) fn directory(process: Arc<Process>) -> Result<Arc<Inode>, Errno> {
     owned(&process, number, S_IFDIR | 0o555, Directory(subject))
 }
 
-/// An inode that belongs to the process's user.
+/// An inode that belongs to the process's user; but to root, unless it is a directory for all, where the process holds what is
+/// none of its user's business, or has ended.
 pub(super) fn owned(
     process: &Process,
     number: u64,
     mode: u32,
     generated: impl Generated + 'static,
 ) -> Result<Arc<Inode>, Errno> {
-    let credentials = process.credentials();
-    let attributes = Attributes { mode, user: credentials.user.effective, group: credentials.group.effective };
+    let is_public = mode == S_IFDIR | 0o555;
+    let (user, group) = if is_public || process.is_dumpable.load(Relaxed) && process.address_space().is_some() {
+        process.with_credentials(|credentials| (credentials.user.effective, credentials.group.effective))
+    } else {
+        (0, 0)
+    };
+    let attributes = Attributes { mode, user, group };
     let generated: Box<dyn Generated> = Box::try_new(generated).map_err(|_| Errno::ENOMEM)?;
     Inode::with_number(&file_system()?, number, attributes, Body::Generated(generated))
 }
@@ -116,6 +125,11 @@ pub(super) fn allows(process: &Process) -> Result<(), Errno> {
     let owns = same(&target.user, caller.user.file_system) && same(&target.group, caller.group.file_system);
     let owns = owns && process.is_dumpable.load(Relaxed);
     if caller.is_privileged() || owns { Ok(()) } else { Err(Errno::EACCES) }
+}
+
+/// Whether its parent has yet to wait for it.
+pub(super) fn is_there(process: &Process) -> bool {
+    tasks().family.get(process.pid).is_some_and(|member| core::ptr::eq(Arc::as_ptr(&member.value), process))
 }
 
 /// The path of a place as the caller sees it, with ` (deleted)` behind it where it has no name any more.
@@ -163,18 +177,23 @@ impl Subject {
 impl Generated for Directory {
     fn lookup(&self, name: &[u8]) -> Result<Arc<Inode>, Errno> {
         let Self(subject) = self;
+        if !is_there(&subject.process) {
+            return Err(Errno::ESRCH);
+        }
         let found = ITEMS.iter().enumerate().find(|(_, (item, _))| *item == name);
         let (index, (_, item)) = found.ok_or(Errno::ENOENT)?;
         let number = subject.base_number() + 1 + index as u64;
         let process = &subject.process;
+        let file = |write, is_guarded| File { subject: subject.clone(), write, is_guarded };
         match *item {
-            Item::Text(write) => owned(process, number, S_IFREG | 0o444, File { subject: subject.clone(), write }),
-            Item::Private(write) => owned(process, number, S_IFREG | 0o400, File { subject: subject.clone(), write }),
+            Item::Text(write) => owned(process, number, S_IFREG | 0o444, file(write, false)),
+            Item::Private(write) => owned(process, number, S_IFREG | 0o400, file(write, false)),
+            Item::Guarded(write) => owned(process, number, S_IFREG | 0o444, file(write, true)),
             Item::Name => owned(process, number, S_IFREG | 0o644, Name(subject.clone())),
             Item::Link(find) => owned(process, number, S_IFLNK | 0o777, Link { process: Arc::clone(process), find }),
             Item::Descriptors { informs } => {
                 let directory = descriptors::Directory { process: Arc::clone(process), informs };
-                owned(process, number, S_IFDIR | 0o500, directory)
+                owned(process, number, S_IFDIR | if informs { 0o555 } else { 0o500 }, directory)
             }
             Item::Threads if subject.thread.is_some() => Err(Errno::ENOENT),
             Item::Threads => owned(process, number, S_IFDIR | 0o555, Threads(Arc::clone(process))),
@@ -183,9 +202,12 @@ impl Generated for Directory {
 
     fn list(&self, position: u64, emit: &mut dyn FnMut(Listed<'_>) -> bool) -> Result<(), Errno> {
         let Self(subject) = self;
+        if !is_there(&subject.process) {
+            return Err(Errno::ENOENT);
+        }
         for (index, (name, item)) in ITEMS.iter().enumerate().skip(usize::try_from(position).unwrap_or(usize::MAX)) {
             let kind = match item {
-                Item::Text(_) | Item::Private(_) | Item::Name => S_IFREG,
+                Item::Text(_) | Item::Private(_) | Item::Guarded(_) | Item::Name => S_IFREG,
                 Item::Link(_) => S_IFLNK,
                 Item::Threads if subject.thread.is_some() => continue,
                 Item::Descriptors { .. } | Item::Threads => S_IFDIR,
@@ -200,7 +222,14 @@ impl Generated for Directory {
 }
 
 impl Generated for File {
+    fn check_open(&self) -> Result<(), Errno> {
+        if self.is_guarded { allows(&self.subject.process) } else { Ok(()) }
+    }
+
     fn text(&self) -> Result<Text, Errno> {
+        if !is_there(&self.subject.process) {
+            return Err(Errno::ESRCH);
+        }
         let mut text = Text::new();
         (self.write)(&self.subject, &mut text)?;
         Ok(text)
@@ -209,6 +238,9 @@ impl Generated for File {
 
 impl Generated for Name {
     fn text(&self) -> Result<Text, Errno> {
+        if !is_there(&self.0.process) {
+            return Err(Errno::ESRCH);
+        }
         let mut text = Text::new();
         status::name(&self.0, &mut text)?;
         Ok(text)
@@ -246,6 +278,9 @@ impl Generated for Threads {
     }
 
     fn list(&self, position: u64, emit: &mut dyn FnMut(Listed<'_>) -> bool) -> Result<(), Errno> {
+        if !is_there(&self.0) {
+            return Err(Errno::ENOENT);
+        }
         let mut ids = Vec::new();
         {
             let threads = self.0.threads();

@@ -1,7 +1,9 @@
 //! /proc: does it say what programs read there? Only what is the same everywhere is compared.
 
+use conformance::support;
 use conformance::support::*;
 use conformance::{answers, case, sys};
+use std::ffi::CString;
 use std::fs;
 use std::path::Path;
 
@@ -37,6 +39,30 @@ fn stat_fields() -> Vec<String> {
 
 fn own(path: &str) -> String {
     format!("/proc/{}/{path}", sys!(getpid()))
+}
+
+/// Whom the files of this process belong to, what may be done with them, and whether they can be opened.
+fn files_with_owners() -> String {
+    let names = [
+        "", "auxv", "cmdline", "comm", "cwd", "environ", "exe", "fd", "fd/0", "fdinfo", "fdinfo/0", "limits", "maps",
+        "mounts", "stat", "task",
+    ];
+    let thread = format!("task/{}", sys!(getpid()));
+    let names = names.iter().map(|name| (*name).to_owned()).chain([format!("{thread}/stat"), thread]);
+    let tell = |name: String| {
+        let path = CString::new(own(&name)).unwrap_or_default();
+        let owner = status_of(&path)
+            .map_or(last_errno(), |status| format!("{}:{} {:o}", status.st_uid, status.st_gid, status.st_mode));
+        let file = support::open(&path, libc::O_RDONLY);
+        let opened = ok(file);
+        close(file);
+        format!(
+            "{} {owner} {}",
+            name.split('/').next_back().filter(|name| name.parse::<i32>().is_err()).unwrap_or("N"),
+            opened
+        )
+    };
+    names.map(tell).collect::<Vec<_>>().join("; ")
 }
 
 pub const CASES: &[Case] = &[
@@ -314,5 +340,88 @@ pub const CASES: &[Case] = &[
             text(&format!("/proc/{parent}/environ"))
         })
     ),
+    case!("files_of_a_process_that_holds_secrets", {
+        // Whoever takes other ids holds what its user is not to see, until it executes a program.
+        as_user(|| {
+            sys!(dup2(support::open(c"/dev/null", libc::O_RDONLY), 0));
+            let before = files_with_owners();
+            sys!(prctl(libc::PR_SET_DUMPABLE, 1));
+            let open = files_with_owners();
+            sys!(prctl(libc::PR_SET_DUMPABLE, 0));
+            answers!(before, open, files_with_owners() == before)
+        })
+    }),
+    case!("files_of_a_child_that_holds_secrets", {
+        as_user(|| {
+            sys!(dup2(support::open(c"/dev/null", libc::O_RDONLY), 0));
+            let ask = |dumpable: i32| {
+                let (read_end, write_end) = pipe();
+                let child = fork(|| {
+                    sys!(prctl(libc::PR_SET_DUMPABLE, dumpable));
+                    write_all(write_end, b"!");
+                    sys!(pause());
+                    0
+                });
+                read_up_to(read_end, 1);
+                let answer = ["auxv", "environ", "maps", "stat", "cmdline", "exe", "fd", "fd/0", "fdinfo/0", "task"]
+                    .map(|name| {
+                        let path = CString::new(format!("/proc/{child}/{name}")).unwrap_or_default();
+                        format!("{name} {}", ok(support::open(&path, libc::O_RDONLY)))
+                    })
+                    .join(" ");
+                sys!(kill(child, libc::SIGKILL));
+                ending(child);
+                answer
+            };
+            answers!(ask(0), ask(1))
+        })
+    }),
+    case!("files_of_a_process_that_is_gone", {
+        let child = fork(|| sys!(pause()));
+        let path = |name: &str| CString::new(format!("/proc/{child}/{name}")).unwrap_or_default();
+        let names = ["stat", "status", "cmdline", "maps", "limits", "comm", "statm"];
+        let (folder, descriptors) =
+            (support::open(&path(""), libc::O_RDONLY), support::open(&path("fd"), libc::O_RDONLY));
+        let files = names.map(|name| support::open(&path(name), libc::O_RDONLY));
+        let entered = ok(sys!(fchdir(folder)));
+        sys!(kill(child, libc::SIGKILL));
+        let ended = ending(child);
+        let mut entries = [0_u8; 4096];
+        let mut list = |file: i32| value(sys!(syscall(libc::SYS_getdents64, file, entries.as_mut_ptr(), 4096)));
+        answers!(
+            entered,
+            ended,
+            files.map(|file| read(file, 10)).join(" "),
+            ok(sys!(openat(folder, c"stat".as_ptr(), libc::O_RDONLY))),
+            ok(sys!(openat(folder, c"task".as_ptr(), libc::O_RDONLY))),
+            ok(sys!(openat(descriptors, c"0".as_ptr(), libc::O_RDONLY))),
+            list(folder),
+            list(descriptors),
+            ok(support::open(c"cmdline", libc::O_RDONLY)),
+            ok(support::open(&path("stat"), libc::O_RDONLY))
+        )
+    }),
+    case!("files_of_a_zombie_are_roots", {
+        as_user(|| {
+            sys!(prctl(libc::PR_SET_DUMPABLE, 1));
+            let child = fork(|| 0);
+            // It is one when its end can be seen, which this doesn't take away.
+            // SAFETY: the kernel fills in one structure, for which zeros are valid.
+            let mut end: libc::siginfo_t = unsafe { std::mem::zeroed() };
+            sys!(waitid(libc::P_PID, child as u32, &mut end, libc::WEXITED | libc::WNOWAIT));
+            let owner = |name: &str| {
+                let path = CString::new(format!("/proc/{child}/{name}")).unwrap_or_default();
+                status_of(&path).map_or(last_errno(), |status| format!("{}:{}", status.st_uid, status.st_gid))
+            };
+            ["", "stat", "environ", "fd", "fdinfo", "task"].map(owner).join(" ")
+        })
+    }),
+    case!("maps_of_another_one", {
+        as_user(|| {
+            let parent = sys!(getppid());
+            let path = CString::new(format!("/proc/{parent}/maps")).unwrap_or_default();
+            ok(support::open(&path, libc::O_RDONLY))
+        })
+    }),
     case!("cmdline_of_the_kernel", Path::new("/proc/cmdline").exists() && text("/proc/cmdline").ends_with('\n')),
 ];
