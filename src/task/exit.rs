@@ -6,7 +6,7 @@
 use super::family::{Status, Wanted};
 use super::process::{INIT_PID, Process, Tasks, tasks};
 use super::scheduler::{self, State};
-use super::signal::{Info, Signal};
+use super::signal::{Info, Signal, SignalSet};
 use super::thread::{Thread, Work};
 use super::wait_queue::Limits;
 use super::{alarm, current, signal};
@@ -46,6 +46,7 @@ pub fn end_thread() -> ! {
     if process.remove_thread(&thread) == 0 {
         end_last_thread(&process);
     } else {
+        signal::hand_on(&thread, SignalSet::from_bits(u64::MAX));
         process.threads_changed.wake_all();
     }
     drop(process);

@@ -31,7 +31,7 @@ pub use numbers::{DefaultAction, Signal, SignalSet};
 pub use delivery::handle_pending;
 #[cfg(target_os = "none")]
 pub use sending::{
-    about_news, ends, force, forget, send_to_group, send_to_process, send_to_thread, tell_parent_of_end, wakes,
+    about_news, ends, force, forget, hand_on, send_to_group, send_to_process, send_to_thread, tell_parent_of_end, wakes,
 };
 #[cfg(target_os = "none")]
 pub use state::{AlternateStack, ProcessSignals, ThreadSignals};

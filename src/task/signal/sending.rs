@@ -62,6 +62,20 @@ pub fn send_to_process(process: &Process, info: Info) -> Result<(), Errno> {
     Ok(())
 }
 
+/// A thread won't take these signals from now on: it blocks them, or ends. It may be the one that was to take its process's:
+/// then others are.
+pub fn hand_on(thread: &Thread, signals: SignalSet) {
+    let left = thread.process.signals.pending_set().intersection(signals);
+    if left.is_empty() {
+        return;
+    }
+    for other in thread.process.threads().iter().filter(|other| !core::ptr::eq(Arc::as_ptr(other), thread)) {
+        if let Some(signal) = left.difference(other.signals.mask()).first() {
+            notify(other, signal);
+        }
+    }
+}
+
 /// To one thread.
 pub fn send_to_thread(thread: &Thread, info: Info) -> Result<(), Errno> {
     if !prepare(&thread.process, info.signal, Some(thread)) {

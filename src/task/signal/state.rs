@@ -4,6 +4,7 @@ use super::action::Actions;
 use super::info::Info;
 use super::numbers::{Signal, SignalSet};
 use super::pending::Pending;
+use super::sending::hand_on;
 use crate::errno::Errno;
 use crate::lock::{IrqLock, Lock, Rank};
 use crate::task::fork::CloneFlags;
@@ -152,10 +153,11 @@ impl Thread {
     /// What is blocked from here on. Signals that this lets through are taken before the thread returns to user mode.
     pub fn set_signal_mask(&self, mask: SignalSet) {
         let mask = mask.without_unblockable();
-        self.signals.mask.store(mask.bits(), Relaxed);
+        let old = SignalSet::from_bits(self.signals.mask.swap(mask.bits(), Relaxed));
         if !self.pending_signals().difference(mask).is_empty() {
             self.add_work(Work::SIGNAL);
         }
+        hand_on(self, mask.difference(old));
     }
 
     /// As [`Self::set_signal_mask`], until the present system call has ended and its handlers, if any, have been set up.

@@ -7,7 +7,7 @@ use std::ptr::null_mut;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, Condvar, Mutex, RwLock, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 static WORD: AtomicU32 = AtomicU32::new(0);
 static HANDLED_BY: AtomicI32 = AtomicI32::new(0);
@@ -386,6 +386,34 @@ pub const CASES: &[Case] = &[
                 returned(libc::pthread_mutex_lock(mutex))
             )
         }
+    }),
+    case!("a_signal_goes_to_another_thread_once_its_taker_blocks_it", {
+        // Blocks the second signal; ends when another thread has taken that.
+        extern "C" fn first(_: i32) {
+            let start = Instant::now();
+            while HANDLED_BY.load(SeqCst) == 0 && start.elapsed() < Duration::from_secs(3) {}
+        }
+        // SAFETY: sigaction is plain data.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = first as *const () as usize;
+            libc::sigaddset(&mut action.sa_mask, libc::SIGUSR2);
+            libc::sigaction(libc::SIGUSR1, &action, null_mut());
+        }
+        sys!(signal(libc::SIGUSR2, note_thread as *const () as usize));
+        let own = sys!(getpid());
+        let busy = thread::spawn(|| {
+            let start = Instant::now();
+            while HANDLED_BY.load(SeqCst) == 0 && start.elapsed() < Duration::from_secs(6) {}
+            start.elapsed() < Duration::from_secs(2)
+        });
+        let sender = fork(|| {
+            sleep_ms(200);
+            sys!(kill(own, libc::SIGUSR1)) | sys!(kill(own, libc::SIGUSR2))
+        });
+        sys!(pause());
+        let at_once = busy.join().unwrap_or(false);
+        answers!(ending(sender), yes(at_once))
     }),
     case!("futex_wait_with_another_value", value(futex(&WORD, libc::FUTEX_WAIT, 1, None))),
     case!("futex_wait_runs_out", value(futex(&WORD, libc::FUTEX_WAIT, 0, Some(&short())))),
