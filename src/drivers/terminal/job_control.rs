@@ -12,6 +12,7 @@ use crate::fs::device::DeviceNumber;
 use crate::task::current;
 use crate::task::process::{Process, find_process, tasks};
 use crate::task::signal::{Info, Signal, send_to_group, send_to_process};
+use crate::task::thread::Work;
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
 /// Ids start at 1.
@@ -249,6 +250,8 @@ pub(super) fn check(tty: &Tty, access: Access) -> Result<(), Errno> {
         return Err(Errno::EIO);
     }
     send_to_group(group, Info::from_kernel(signal))?;
+    // Another thread may have been chosen to take it; this one is to make its call again all the same.
+    thread.add_work(Work::SIGNAL);
     Err(Errno::ERESTARTSYS)
 }
 

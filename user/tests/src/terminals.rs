@@ -440,6 +440,16 @@ pub const CASES: &[Case] = &[
         )
     }),
     case!(
+        "a_background_read_stops_whichever_thread_waits_for_the_signal",
+        as_leader(|_, descriptor| background_answer(|| {
+            std::thread::spawn(pause);
+            sleep_ms(50);
+            let mut byte = 0_u8;
+            sys!(read(descriptor, (&raw mut byte).cast(), 1));
+            errno() & 0x7f
+        }))
+    ),
+    case!(
         "arguments_that_mean_nothing",
         as_leader(|_, descriptor| {
             let discipline = 99;
