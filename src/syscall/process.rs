@@ -3,14 +3,12 @@
 use super::limits;
 use crate::errno::Errno;
 use crate::memory::user_access::{self, UserAddress};
-use crate::task::family::{Status, Wanted, Whom};
+use crate::task::family::{SIGCHLD, Status, Wanted, Whom};
 use crate::task::fork::{self, CloneFlags, Request};
 use crate::task::signal::{self, info::INFO_BYTES};
 use crate::task::{Thread, exit, process, scheduler};
 use core::sync::atomic::Ordering::Relaxed;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
-
-const SIGCHLD: u8 = 17;
 
 const WNOHANG: u32 = 1;
 /// wait4's name for it is WUNTRACED.

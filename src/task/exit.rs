@@ -3,7 +3,7 @@
 //! A thread ends on its own kernel stack; a process when its last thread does. Then its memory, files and everything else
 //! are given back at once; only its id and status stay until the parent has asked (a zombie).
 
-use super::family::{Status, Wanted};
+use super::family::{SIGCHLD, Status, Wanted};
 use super::process::{INIT_PID, Process, Tasks, tasks};
 use super::scheduler::{self, State};
 use super::signal::{Info, Signal, SignalSet};
@@ -121,26 +121,48 @@ fn end_last_thread(process: &Arc<Process>) {
     send_death_signals(process);
     signal::forget_stop(process);
     let linked_groups = linked_groups(process.pid);
-    let parent = {
+    let (heir, inherited, parent) = {
         let mut tasks = tasks();
+        let inherited = ended_children(&tasks, process.pid);
         let heir = heir_of(&tasks, process.pid);
-        let heir_has_news = tasks.family.end(process.pid, status, heir);
-        if heir_has_news && let Some(heir) = tasks.family.get(heir) {
-            heir.value.children_changed.wake_all();
-        }
-        tasks.family.get(process.pid).and_then(|member| {
+        tasks.family.end(process.pid, status, heir);
+        let parent = tasks.family.get(process.pid).and_then(|member| {
             let parent = tasks.family.get(member.parent)?.value.clone();
             Some((parent, member.exit_signal))
-        })
+        });
+        (tasks.family.get(heir).map(|heir| heir.value.clone()), inherited, parent)
     };
     linked_groups.into_iter().for_each(wake_stopped_orphans);
+    if let Some(heir) = heir {
+        inherited.into_iter().for_each(|(child, status)| tell_of_end(&heir, &child, SIGCHLD, status));
+    }
     let Some((parent, exit_signal)) = parent else { return };
-    let reap_at_once = signal::tell_parent_of_end(&parent, process, exit_signal, status);
+    tell_of_end(&parent, process, exit_signal, status);
+}
+
+/// A child's end, for the parent that it has now.
+fn tell_of_end(parent: &Process, child: &Process, exit_signal: u8, status: Status) {
+    let reap_at_once = signal::tell_parent_of_end(parent, child, exit_signal, status);
     if reap_at_once {
         // What it used is booked to nobody, as on Linux.
-        drop(reap(process.pid));
+        drop(reap(child.pid));
     }
     parent.children_changed.wake_all();
+}
+
+/// Children that nobody has asked for yet: who inherits them is told of their ends as of its own children's.
+fn ended_children(tasks: &Tasks, pid: u32) -> Vec<(Arc<Process>, Status)> {
+    let mut ended = Vec::new();
+    for child in tasks.family.children(pid).filter_map(|child| tasks.family.get(child)) {
+        if let Some(status) = child.ended() {
+            // Where memory is short the heir isn't told.
+            if ended.try_reserve(1).is_err() {
+                break;
+            }
+            ended.push((child.value.clone(), status));
+        }
+    }
+    ended
 }
 
 /// Who gets the children of a process that ends: the nearest ancestor that has asked for that (PR_SET_CHILD_SUBREAPER),
@@ -158,17 +180,19 @@ fn heir_of(tasks: &Tasks, pid: u32) -> u32 {
 
 /// What children have asked to get when their parent ends (PR_SET_PDEATHSIG).
 fn send_death_signals(process: &Process) {
-    loop {
-        let next = {
-            let tasks = tasks();
-            let children = tasks.family.children(process.pid).filter_map(|pid| tasks.family.get(pid));
-            let mut asking = children.filter_map(|child| {
-                let signal = Signal::new(child.value.parent_death_signal.swap(0, Relaxed))?;
-                Some((child.value.clone(), signal))
-            });
-            asking.next()
-        };
-        let Some((child, signal)) = next else { return };
+    let mut asking = Vec::new();
+    {
+        let tasks = tasks();
+        for child in tasks.family.children(process.pid).filter_map(|child| tasks.family.get(child)) {
+            let Some(signal) = Signal::new(child.value.parent_death_signal.load(Relaxed)) else { continue };
+            // Where memory is short the signal is lost.
+            if asking.try_reserve(1).is_err() {
+                break;
+            }
+            asking.push((child.value.clone(), signal));
+        }
+    }
+    for (child, signal) in asking {
         // A standard signal is never refused.
         let _ = signal::send_to_process(&child, Info::from_kernel(signal));
     }

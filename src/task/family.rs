@@ -34,6 +34,7 @@ pub struct Member<T> {
     pub session: u32,
     pub value: T,
     first_child: u32,
+    last_child: u32,
     next_sibling: u32,
     previous_sibling: u32,
     /// Once it has ended: how.
@@ -77,7 +78,7 @@ pub struct Wanted {
 /// The process that inherits orphans.
 pub const INIT_PID: u32 = 1;
 
-const SIGCHLD: u8 = 17;
+pub const SIGCHLD: u8 = 17;
 /// Ids start at 1, so this names nobody.
 const NOBODY: u32 = 0;
 
@@ -121,6 +122,7 @@ impl<T> Family<T> {
             session,
             value,
             first_child: NOBODY,
+            last_child: NOBODY,
             next_sibling: NOBODY,
             previous_sibling: NOBODY,
             ended: None,
@@ -156,24 +158,20 @@ impl<T> Family<T> {
         }
     }
 
-    /// Notes that a process has ended. Its children become `heir`'s; true if one of those has ended already, so that the
-    /// heir has something to wait for.
-    pub fn end(&mut self, pid: u32, status: Status, heir: u32) -> bool {
+    /// Notes that a process has ended. Its children become `heir`'s.
+    pub fn end(&mut self, pid: u32, status: Status, heir: u32) {
         if let Some(member) = self.get_mut(pid) {
             member.ended = Some(status);
             member.unreported = None;
         }
-        let mut any_ended = false;
         while let Some(child) = self.get(pid).map(|member| member.first_child).filter(|child| *child != NOBODY) {
             self.unlink(child);
             self.link(child, heir);
             if let Some(child) = self.get_mut(child) {
                 child.exit_signal = SIGCHLD;
                 child.made_by = heir;
-                any_ended |= child.ended.is_some();
             }
         }
-        any_ended
     }
 
     /// A process runs another program now: its parent can't set its group any more, and gets SIGCHLD for its end, whatever
@@ -243,7 +241,7 @@ impl<T> Family<T> {
         links.filter(|member| self.is_link(member)).map(|member| member.group)
     }
 
-    /// Newest first, as the children were born.
+    /// In the order in which they became its children, which is the order in which a wait takes them.
     pub fn children(&self, parent: u32) -> impl Iterator<Item = u32> + '_ {
         let first = self.get(parent).map_or(NOBODY, |member| member.first_child);
         core::iter::successors(Some(first).filter(|pid| *pid != NOBODY), |pid| {
@@ -252,16 +250,21 @@ impl<T> Family<T> {
     }
 
     fn link(&mut self, pid: u32, parent: u32) {
-        let Some(first) = self.get_mut(parent).map(|member| core::mem::replace(&mut member.first_child, pid)) else {
+        let Some(last) = self.get_mut(parent).map(|member| core::mem::replace(&mut member.last_child, pid)) else {
             return;
         };
-        if let Some(sibling) = self.get_mut(first) {
-            sibling.previous_sibling = pid;
-        }
         if let Some(member) = self.get_mut(pid) {
             member.parent = parent;
-            member.next_sibling = first;
-            member.previous_sibling = NOBODY;
+            member.next_sibling = NOBODY;
+            member.previous_sibling = last;
+        }
+        match self.get_mut(last) {
+            Some(last) => last.next_sibling = pid,
+            None => {
+                if let Some(parent) = self.get_mut(parent) {
+                    parent.first_child = pid;
+                }
+            }
         }
     }
 
@@ -276,8 +279,13 @@ impl<T> Family<T> {
                 }
             }
         }
-        if let Some(next) = self.get_mut(next) {
-            next.previous_sibling = previous;
+        match self.get_mut(next) {
+            Some(next) => next.previous_sibling = previous,
+            None => {
+                if let Some(parent) = self.get_mut(parent) {
+                    parent.last_child = previous;
+                }
+            }
         }
     }
 }
@@ -355,7 +363,22 @@ mod tests {
         assert_eq!(family.find_news(1, &ANY), Ok(Some((3, Status::Exited(7)))));
         family.remove(3);
         assert_eq!(family.find_news(1, &ANY), Ok(None));
-        assert_eq!(family.children(1).collect::<Vec<_>>(), [4, 2]);
+        assert_eq!(family.children(1).collect::<Vec<_>>(), [2, 4]);
+    }
+
+    #[test]
+    fn the_oldest_child_is_waited_for_first_an_adopted_one_last() {
+        let mut family = family();
+        family.reserve(5).unwrap();
+        family.insert(5, 3, SIGCHLD, ());
+        for pid in [5, 4, 2, 3] {
+            family.end(pid, Status::Exited(0), 1);
+        }
+        for expected in [2, 3, 4, 5] {
+            assert_eq!(family.find_news(1, &ANY), Ok(Some((expected, Status::Exited(0)))));
+            family.remove(expected);
+        }
+        assert_eq!(family.find_news(1, &ANY), Err(Errno::ECHILD));
     }
 
     #[test]
@@ -378,8 +401,8 @@ mod tests {
         let grandchild = 5;
         family.reserve(grandchild).unwrap();
         family.insert(grandchild, 2, 0, ());
-        assert!(!family.end(grandchild, Status::Exited(1), 1));
-        assert!(family.end(2, Status::Killed { signal: 9, core_dumped: false }, 1));
+        family.end(grandchild, Status::Exited(1), 1);
+        family.end(2, Status::Killed { signal: 9, core_dumped: false }, 1);
         assert_eq!(family.get(grandchild).unwrap().parent, 1);
         assert_eq!(family.children(1).count(), 4);
     }

@@ -136,17 +136,16 @@ pub fn about_news(child: &Process, status: Status) -> Info {
     Info { signal: Signal::CHLD, code, origin }
 }
 
-/// Tells the parent that a child has ended; true if the parent doesn't want to be asked for it.
+/// Tells the parent that a child has ended; true if the parent doesn't want to be asked for it. Who ignores SIGCHLD gets
+/// none, not even while it is blocked.
 pub fn tell_parent_of_end(parent: &Process, child: &Process, exit_signal: u8, status: Status) -> bool {
-    if let Some(signal) = Signal::new(exit_signal.into()) {
+    let action = parent.signals.with(|actions| actions.get(Signal::CHLD));
+    let by_sigchld = exit_signal == Signal::CHLD.number();
+    if let Some(signal) = Signal::new(exit_signal.into()).filter(|_| !(by_sigchld && action.is_ignored())) {
         // A standard signal is never refused, and a real-time one that finds no room is lost, as on Linux.
         let _ = send_to_process(parent, Info { signal, ..about_news(child, status) });
     }
-    exit_signal == Signal::CHLD.number()
-        && parent.signals.with(|actions| {
-            let action = actions.get(Signal::CHLD);
-            action.is_ignored() || action.flags().contains(ActionFlags::NOCLDWAIT)
-        })
+    by_sigchld && (action.is_ignored() || action.flags().contains(ActionFlags::NOCLDWAIT))
 }
 
 /// What a change of the action has made ignored is no longer pending.

@@ -83,8 +83,8 @@ fn tell_parent(process: &Process, status: Status) {
         parent.and_then(|parent| tasks.family.get(parent)).map(|member| member.value.clone())
     };
     let Some(parent) = parent else { return };
-    let wanted = parent.signals.with(|actions| !actions.get(Signal::CHLD).flags().contains(ActionFlags::NOCLDSTOP));
-    if wanted {
+    let action = parent.signals.with(|actions| actions.get(Signal::CHLD));
+    if !action.is_ignored() && !action.flags().contains(ActionFlags::NOCLDSTOP) {
         // A standard signal is never refused.
         let _ = send_to_process(&parent, about_news(process, status));
     }

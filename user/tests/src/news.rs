@@ -70,6 +70,23 @@ fn raw_wait(pid: i32, options: u32) -> String {
     }
 }
 
+/// Becomes the parent of a child that ended with 5 before its own parent did; tells its number.
+fn inherit_ended_child() -> i32 {
+    sys!(prctl(libc::PR_SET_CHILD_SUBREAPER, 1));
+    let (read_end, write_end) = pipe();
+    // Lives on, so that the only news is of the grandchild's child.
+    fork(|| {
+        fork(|| {
+            let child = fork(|| 5);
+            waitid(libc::P_PID, child, libc::WEXITED | libc::WNOWAIT);
+            write_all(write_end, &child.to_ne_bytes());
+            0
+        });
+        pause_forever()
+    });
+    i32::from_ne_bytes(read_up_to(read_end, 4).try_into().unwrap_or_default())
+}
+
 const WNOTHREAD: u32 = libc::__WNOTHREAD as u32;
 const WALL: u32 = libc::__WALL as u32;
 const WCLONE: u32 = libc::__WCLONE as u32;
@@ -137,6 +154,67 @@ pub const CASES: &[Case] = &[
             }
         });
         answers!(count.count(), children.map(ending).join(" "))
+    }),
+    case!("the_oldest_child_is_waited_for_first", {
+        let children = [1, 2, 3].map(|status| fork(move || status));
+        for child in children {
+            waitid(libc::P_PID, child, libc::WEXITED | libc::WNOWAIT);
+        }
+        children.map(|_| wait_with(-1, 0)).join(", ")
+    }),
+    case!("who_ignores_sigchld_gets_none_even_if_it_is_blocked", {
+        block_sigchld();
+        sys!(signal(libc::SIGCHLD, libc::SIG_IGN));
+        let is_pending = || {
+            // SAFETY: the set is plain data; the kernel fills it.
+            unsafe {
+                let mut set = std::mem::zeroed();
+                libc::sigpending(&mut set);
+                libc::sigismember(&set, libc::SIGCHLD)
+            }
+        };
+        let child = fork(pause_forever);
+        sys!(kill(child, libc::SIGSTOP));
+        let stopped = wait_with(child, libc::WUNTRACED);
+        let of_stop = is_pending();
+        sys!(kill(child, libc::SIGKILL));
+        answers!(stopped, of_stop, ending(child), is_pending())
+    }),
+    case!("an_heir_is_told_of_who_had_ended", {
+        block_sigchld();
+        let child = inherit_ended_child();
+        answers!(news_of(child), ending(child))
+    }),
+    case!("an_heir_that_ignores_sigchld_need_not_ask", {
+        sys!(signal(libc::SIGCHLD, libc::SIG_IGN));
+        let child = inherit_ended_child();
+        let gone = (0..1000).any(|_| {
+            sleep_ms(5);
+            sys!(kill(child, 0)) == -1
+        });
+        yes(gone)
+    }),
+    case!("a_death_signal_stays_set_when_it_has_come", {
+        let (read_end, write_end) = pipe();
+        in_child(|| {
+            let (ready, started) = pipe();
+            fork(|| {
+                sys!(signal(libc::SIGUSR1, libc::SIG_IGN));
+                sys!(prctl(libc::PR_SET_PDEATHSIG, libc::SIGUSR1));
+                let parent = sys!(getppid());
+                write_all(started, b"!");
+                while sys!(getppid()) == parent {
+                    sleep_ms(5);
+                }
+                let mut signal = 0;
+                sys!(prctl(libc::PR_GET_PDEATHSIG, &raw mut signal));
+                write_all(write_end, signal_name(signal).as_bytes());
+                0
+            });
+            read_up_to(ready, 1);
+            0
+        });
+        String::from_utf8_lossy(&read_up_to(read_end, 100)).into_owned()
     }),
     case!("waitid_without_a_place_for_the_answer", {
         let child = fork(|| 4);
