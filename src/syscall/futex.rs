@@ -35,7 +35,12 @@ pub fn futex(
     let private = operation & PRIVATE != 0;
     let real_time = operation & CLOCK_REALTIME != 0;
     let command = operation & !(PRIVATE | CLOCK_REALTIME);
+    if real_time && command != WAIT_BITSET {
+        return Err(Errno::ENOSYS);
+    }
     let second_count = timeout.as_u64() as u32;
+    // Linux wakes one before it counts, so at least one.
+    let wakes = |count: u32| (count as i32).max(1) as u32;
     match command {
         WAIT | WAIT_BITSET => {
             let deadline_ns = deadline(timeout, command == WAIT_BITSET, real_time)?;
@@ -47,12 +52,14 @@ pub fn futex(
                 Err(errno) => Err(errno),
             }
         }
-        WAKE => futexes::wake(address, private, value, futexes::ALL_BITS),
-        WAKE_BITSET => futexes::wake(address, private, value, third_value),
+        WAKE => futexes::wake(address, private, wakes(value), futexes::ALL_BITS),
+        WAKE_BITSET => futexes::wake(address, private, wakes(value), third_value),
         REQUEUE | CMP_REQUEUE if (value as i32) < 0 || (second_count as i32) < 0 => Err(Errno::EINVAL),
         REQUEUE => futexes::requeue(address, second, private, value, second_count, None),
         CMP_REQUEUE => futexes::requeue(address, second, private, value, second_count, Some(third_value)),
-        WAKE_OP => futexes::wake_operation(address, second, private, [value, second_count], third_value),
+        WAKE_OP => {
+            futexes::wake_operation(address, second, private, [value, second_count].map(wakes), third_value)
+        }
         _ => Err(Errno::ENOSYS),
     }
 }

@@ -44,6 +44,10 @@ impl Key {
             return Err(Errno::EINVAL);
         }
         address.check(4)?;
+        if !private {
+            // A shared one must be there, even for who only wakes.
+            user_access::read_value::<u32>(address)?;
+        }
         let (space, offset) = current()
             .process
             .with_address_space(|space| {
@@ -232,7 +236,7 @@ pub fn release_robust_list(thread: &Thread) {
         }
         // The next one is read first: once the futex is free its memory is somebody else's.
         let next = user_access::read_value::<u64>(UserAddress::new(entry & !1));
-        if entry != head.pending && abandon(thread, futex_of(entry)).is_err() {
+        if entry != head.pending && abandon(thread, futex_of(entry), false).is_err() {
             return;
         }
         match next {
@@ -242,13 +246,17 @@ pub fn release_robust_list(thread: &Thread) {
     }
     if head.pending != 0 {
         // As above: there is nobody to tell.
-        let _ = abandon(thread, futex_of(head.pending));
+        let _ = abandon(thread, futex_of(head.pending), true);
     }
 }
 
-fn abandon(thread: &Thread, futex: UserAddress) -> Result<(), Errno> {
+fn abandon(thread: &Thread, futex: UserAddress, is_pending: bool) -> Result<(), Errno> {
     loop {
         let old: u32 = user_access::read_value(futex)?;
+        if is_pending && old == 0 {
+            // It was freed, and the thread ended before it could wake anybody.
+            return wake(futex, false, 1, ALL_BITS).map(|_| ());
+        }
         if old & OWNER_MASK != thread.tid() {
             return Ok(());
         }

@@ -4,7 +4,7 @@ use conformance::support::*;
 use conformance::{answers, case, sys};
 use std::cell::Cell;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, Condvar, Mutex, RwLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -387,6 +387,21 @@ pub const CASES: &[Case] = &[
             )
         }
     }),
+    case!("a_futex_freed_by_a_thread_that_ended_before_it_woke_anybody", {
+        let waiter = thread::spawn(|| {
+            let limit = libc::timespec { tv_sec: 5, tv_nsec: 0 };
+            value(futex(&WORD, libc::FUTEX_WAIT, 0, Some(&limit)))
+        });
+        let unlocker = thread::spawn(|| {
+            // An empty list whose pending entry is the futex.
+            static HEAD: [AtomicUsize; 3] = [const { AtomicUsize::new(0) }; 3];
+            HEAD[0].store((&raw const HEAD).addr(), SeqCst);
+            HEAD[2].store((&raw const WORD).addr(), SeqCst);
+            sleep_ms(200);
+            ok(sys!(syscall(libc::SYS_set_robust_list, &raw const HEAD, size_of_val(&HEAD))))
+        });
+        answers!(unlocker.join().unwrap_or_default(), waiter.join().unwrap_or_default())
+    }),
     case!("a_signal_goes_to_another_thread_once_its_taker_blocks_it", {
         // Blocks the second signal; ends when another thread has taken that.
         extern "C" fn first(_: i32) {
@@ -414,6 +429,27 @@ pub const CASES: &[Case] = &[
         sys!(pause());
         let at_once = busy.join().unwrap_or(false);
         answers!(ending(sender), yes(at_once))
+    }),
+    case!("futex_wakes_of_nobody_in_particular", {
+        let nowhere = 0x10000;
+        answers!(
+            value(sys!(syscall(libc::SYS_futex, nowhere, libc::FUTEX_WAKE, 1))),
+            value(sys!(syscall(libc::SYS_futex, nowhere, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1))),
+            value(futex(&WORD, libc::FUTEX_WAKE | libc::FUTEX_CLOCK_REALTIME, 1, None)),
+            value(futex(&WORD, libc::FUTEX_WAIT | libc::FUTEX_CLOCK_REALTIME, 1, None))
+        )
+    }),
+    case!("futex_wakes_one_at_least", {
+        static WOKEN: AtomicI32 = AtomicI32::new(0);
+        let threads = waiters(3, &WORD, &WOKEN);
+        let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+        let none = until(1, || futex(&WORD, operation, 0, None));
+        let fewer = until(1, || futex(&WORD, operation, u32::MAX, None));
+        let last = until(1, || futex(&WORD, operation, 1, None));
+        for thread in threads {
+            let _ = thread.join();
+        }
+        answers!(none, fewer, last)
     }),
     case!("futex_wait_with_another_value", value(futex(&WORD, libc::FUTEX_WAIT, 1, None))),
     case!("futex_wait_runs_out", value(futex(&WORD, libc::FUTEX_WAIT, 0, Some(&short())))),
