@@ -121,7 +121,9 @@ pub fn set(process: &Arc<Process>, timer: Timer, new: Setting) -> Setting {
     match timer {
         Timer::Real => {
             let due_ns = if new.left_ns == 0 { 0 } else { clock::now_ns().saturating_add(new.left_ns) };
-            *process.timers.real.lock() = RealTimer { interval_ns: new.interval_ns, due_ns };
+            // As on Linux the clock's timer forgets the interval when it is switched off; those of CPU time keep it.
+            let interval_ns = if due_ns == 0 { 0 } else { new.interval_ns };
+            *process.timers.real.lock() = RealTimer { interval_ns, due_ns };
             let mut due = DUE.lock();
             due.cancel(process);
             if due_ns != 0 {
@@ -154,7 +156,7 @@ pub fn check_cpu_timers(thread: &Thread) {
             let state = &mut timers[cpu_index(timer)];
             let is_due = state.due_ns != 0 && used_ns >= state.due_ns;
             if is_due {
-                state.due_ns = if state.interval_ns == 0 { 0 } else { used_ns.saturating_add(state.interval_ns) };
+                state.due_ns = next(state.due_ns, state.interval_ns, used_ns);
             }
             is_due
         };
@@ -205,13 +207,20 @@ fn next_due(now_ns: u64) -> Option<Arc<Process>> {
 fn set_next(process: &Arc<Process>, now_ns: u64) {
     let next_ns = {
         let mut real = process.timers.real.lock();
-        let interval_ns = real.interval_ns.max(SHORTEST_INTERVAL_NS);
-        real.due_ns = if real.interval_ns == 0 { 0 } else { now_ns.saturating_add(interval_ns) };
+        let interval_ns = if real.interval_ns == 0 { 0 } else { real.interval_ns.max(SHORTEST_INTERVAL_NS) };
+        real.due_ns = next(real.due_ns, interval_ns, now_ns);
         real.due_ns
     };
     if next_ns != 0 {
         DUE.lock().set(process.clone(), next_ns);
     }
+}
+
+/// When a timer is due again: whole intervals after it was, so that being late doesn't add up. 0: never.
+fn next(due_ns: u64, interval_ns: u64, now_ns: u64) -> u64 {
+    let late_ns = now_ns.saturating_sub(due_ns);
+    let Some(missed) = late_ns.checked_div(interval_ns) else { return 0 };
+    due_ns.saturating_add(interval_ns.saturating_mul(missed.saturating_add(1)))
 }
 
 fn left(due_ns: u64, now_ns: u64) -> u64 {

@@ -41,6 +41,7 @@ mod signals;
 mod terminals;
 mod threads;
 mod time;
+mod timers;
 mod typing;
 mod usage;
 
@@ -76,6 +77,7 @@ const FAMILIES: &[Family] = &[
     ("terminals", terminals::CASES),
     ("threads", threads::CASES),
     ("time", time::CASES),
+    ("timers", timers::CASES),
     ("typing", typing::CASES),
     ("usage", usage::CASES),
 ];
