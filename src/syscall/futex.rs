@@ -4,6 +4,7 @@ use super::time::Timespec;
 use crate::errno::Errno;
 use crate::interrupts::clock;
 use crate::memory::user_access::{self, UserAddress};
+use crate::task::thread::Restart;
 use crate::task::{Thread, futex as futexes, process};
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -24,7 +25,7 @@ const ROBUST_HEAD_BYTES: usize = 24;
 /// The fourth argument is a time limit or a count, as the operation says.
 /// Left out: the operations with priority inheritance (FUTEX_LOCK_PI and its kin), FUTEX_FD.
 pub fn futex(
-    _: &Thread,
+    thread: &Thread,
     address: UserAddress,
     operation: u32,
     value: u32,
@@ -45,22 +46,34 @@ pub fn futex(
         WAIT | WAIT_BITSET => {
             let deadline_ns = deadline(timeout, command == WAIT_BITSET, real_time)?;
             let bits = if command == WAIT { futexes::ALL_BITS } else { third_value };
-            match futexes::wait(address, private, value, bits, deadline_ns) {
-                Ok(()) => Ok(0),
-                // With a time limit it can't simply be made again: the limit may be a length of time.
-                Err(Errno::EINTR) if deadline_ns.is_none() => Err(Errno::ERESTARTSYS),
-                Err(errno) => Err(errno),
-            }
+            wait_restartably(thread, address, private, value, bits, deadline_ns).map(|()| 0)
         }
         WAKE => futexes::wake(address, private, wakes(value), futexes::ALL_BITS),
         WAKE_BITSET => futexes::wake(address, private, wakes(value), third_value),
         REQUEUE | CMP_REQUEUE if (value as i32) < 0 || (second_count as i32) < 0 => Err(Errno::EINVAL),
         REQUEUE => futexes::requeue(address, second, private, value, second_count, None),
         CMP_REQUEUE => futexes::requeue(address, second, private, value, second_count, Some(third_value)),
-        WAKE_OP => {
-            futexes::wake_operation(address, second, private, [value, second_count].map(wakes), third_value)
-        }
+        WAKE_OP => futexes::wake_operation(address, second, private, [value, second_count].map(wakes), third_value),
         _ => Err(Errno::ENOSYS),
+    }
+}
+
+/// Also what goes on after a stop, until the same moment: the limit may have been a length of time.
+pub fn wait_restartably(
+    thread: &Thread,
+    address: UserAddress,
+    private: bool,
+    expected: u32,
+    bits: u32,
+    deadline_ns: Option<u64>,
+) -> Result<(), Errno> {
+    match (futexes::wait(address, private, expected, bits, deadline_ns), deadline_ns) {
+        (Err(Errno::EINTR), None) => Err(Errno::ERESTARTSYS),
+        (Err(Errno::EINTR), Some(deadline_ns)) => {
+            thread.set_restart(Restart::Futex { address, private, expected, bits, deadline_ns });
+            Err(Errno::ERESTARTBLOCK)
+        }
+        (result, _) => result,
     }
 }
 

@@ -11,6 +11,7 @@ use crate::memory::user_access::{self, UserAddress};
 use crate::task::Thread;
 use crate::task::limits::Resource;
 use crate::task::signal::SignalSet;
+use crate::task::thread::Restart;
 use crate::task::wait_queue::{self, Limits};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -48,7 +49,22 @@ const WORD_BITS: usize = u64::BITS as usize;
 
 pub fn poll(thread: &Thread, descriptors: UserAddress, count: u32, timeout_ms: i32) -> Result<usize, Errno> {
     let deadline = u64::try_from(timeout_ms).ok().map(|ms| deadline_in(ms * NS_PER_MS));
-    poll_until(thread, descriptors, count, deadline)
+    poll_restartably(thread, descriptors, count, deadline)
+}
+
+/// Also what goes on after a stop, until the same moment.
+pub fn poll_restartably(
+    thread: &Thread,
+    descriptors: UserAddress,
+    count: u32,
+    deadline_ns: Option<u64>,
+) -> Result<usize, Errno> {
+    let result = poll_until(thread, descriptors, count, deadline_ns);
+    if result == Err(Errno::ERESTARTNOHAND) {
+        thread.set_restart(Restart::Poll { descriptors, count, deadline_ns });
+        return Err(Errno::ERESTARTBLOCK);
+    }
+    result
 }
 
 pub fn ppoll(

@@ -5,6 +5,7 @@ use crate::interrupts::clock;
 use crate::interrupts::time_scale::NS_PER_SECOND;
 use crate::memory::user_access::{self, UserAddress};
 use crate::task::alarm::{self, Setting, Timer};
+use crate::task::thread::Restart;
 use crate::task::wait_queue::{Limits, WaitQueue};
 use crate::task::{Thread, cpu_time, process};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -162,11 +163,15 @@ pub fn clock_nanosleep(
     request: UserAddress,
     remaining: UserAddress,
 ) -> Result<(), Errno> {
+    match clock_id {
+        CLOCK_REALTIME | CLOCK_MONOTONIC | CLOCK_PROCESS_CPUTIME | CLOCK_BOOTTIME | CLOCK_TAI => {}
+        CLOCK_THREAD_CPUTIME | CLOCK_MONOTONIC_RAW | CLOCK_REALTIME_COARSE | CLOCK_MONOTONIC_COARSE => {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        _ => return Err(Errno::EINVAL),
+    }
     let request: Timespec = user_access::read_value(request)?;
     let request_ns = request.as_ns()?;
-    if clock_id == CLOCK_THREAD_CPUTIME || !(0..=CLOCK_TAI).contains(&clock_id) {
-        return Err(Errno::EINVAL);
-    }
     let absolute = flags & TIMER_ABSTIME != 0;
     let length_ns = match absolute {
         true => request_ns.saturating_sub(read_clock(thread, clock_id)?),
@@ -179,10 +184,17 @@ pub fn clock_nanosleep(
     sleep_or_tell_the_rest(thread, deadline_ns, remaining)
 }
 
-/// Goes on with a sleep that a stop signal interrupted: until the same moment.
-pub fn restart_syscall(thread: &Thread) -> Result<(), Errno> {
-    let Some((deadline_ns, remaining)) = thread.take_restart() else { return Err(Errno::EINTR) };
-    sleep_or_tell_the_rest(thread, deadline_ns, remaining)
+/// Goes on with a wait that a stop signal interrupted: until the same moment.
+pub fn restart_syscall(thread: &Thread) -> Result<usize, Errno> {
+    match thread.take_restart().ok_or(Errno::EINTR)? {
+        Restart::Sleep { deadline_ns, remaining } => sleep_or_tell_the_rest(thread, deadline_ns, remaining).map(|()| 0),
+        Restart::Poll { descriptors, count, deadline_ns } => {
+            super::poll::poll_restartably(thread, descriptors, count, deadline_ns)
+        }
+        Restart::Futex { address, private, expected, bits, deadline_ns } => {
+            super::futex::wait_restartably(thread, address, private, expected, bits, Some(deadline_ns)).map(|()| 0)
+        }
+    }
 }
 
 /// A sleep for a length of time: interrupted, it stores what is left of it, and can go on until the same moment.
@@ -194,7 +206,7 @@ fn sleep_or_tell_the_rest(thread: &Thread, deadline_ns: u64, remaining: UserAddr
         let left_ns = deadline_ns.saturating_sub(clock::now_ns());
         user_access::write_value(remaining, &Timespec::from_ns(left_ns))?;
     }
-    thread.set_restart(deadline_ns, remaining);
+    thread.set_restart(Restart::Sleep { deadline_ns, remaining });
     Err(Errno::ERESTARTBLOCK)
 }
 

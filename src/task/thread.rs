@@ -61,8 +61,8 @@ pub struct Thread {
     pub robust_list: AtomicU64,
     /// What its last exception in user mode was, for signal frames.
     last_exception: Lock<LastException>,
-    /// A sleep that a stop signal interrupted: until when, and where to store what is left (restart_syscall).
-    restart: Lock<Option<(u64, UserAddress)>>,
+    /// A wait that a stop signal interrupted.
+    restart: Lock<Option<Restart>>,
     _timer_room: TimerRoom,
 }
 
@@ -82,6 +82,28 @@ pub(super) struct Schedule {
     /// The thread's own reference, while it waits.
     pub parked: UnsafeCell<Option<Arc<Thread>>>,
     pub wake_position: Position,
+}
+
+/// A wait with a time limit that goes on after a stop, until the same moment (restart_syscall).
+#[derive(Clone, Copy, Debug)]
+pub enum Restart {
+    /// With the place for the time that is left.
+    Sleep {
+        deadline_ns: u64,
+        remaining: UserAddress,
+    },
+    Poll {
+        descriptors: UserAddress,
+        count: u32,
+        deadline_ns: Option<u64>,
+    },
+    Futex {
+        address: UserAddress,
+        private: bool,
+        expected: u32,
+        bits: u32,
+        deadline_ns: u64,
+    },
 }
 
 /// An exception as sigcontext shows it: its vector, its error code, and the last page fault's address.
@@ -200,11 +222,11 @@ impl Thread {
         Usage { user_ns, system_ns, ..self.counts.get() }
     }
 
-    pub fn set_restart(&self, deadline_ns: u64, remaining: UserAddress) {
-        *self.restart.lock() = Some((deadline_ns, remaining));
+    pub fn set_restart(&self, restart: Restart) {
+        *self.restart.lock() = Some(restart);
     }
 
-    pub fn take_restart(&self) -> Option<(u64, UserAddress)> {
+    pub fn take_restart(&self) -> Option<Restart> {
         self.restart.lock().take()
     }
 

@@ -89,6 +89,21 @@ fn phase_us(interval_us: i64) -> Option<i64> {
     })
 }
 
+/// Stops a child that waits with a limit of 1.5 s for longer than that: it is to end soon after it goes on.
+fn stopped_past_the_limit(wait: fn() -> i64) -> i32 {
+    let child = fork(move || {
+        let start = clock_us(libc::CLOCK_MONOTONIC);
+        let answer = wait();
+        let in_time = clock_us(libc::CLOCK_MONOTONIC) - start < 2_600_000;
+        i32::from(in_time) * 2 + i32::from(answer == 0 || errno() == libc::ETIMEDOUT)
+    });
+    sleep_ms(50);
+    sys!(kill(child, libc::SIGSTOP));
+    child
+}
+
+static WORD: AtomicI32 = AtomicI32::new(0);
+
 pub const CASES: &[Case] = &[
     case!("profiling_timer_comes_once", {
         handle(libc::SIGPROF);
@@ -189,6 +204,42 @@ pub const CASES: &[Case] = &[
                 phase_us(25_000)
             })
             .map_or("too slow to tell", |phase| yes(phase < 3_000))
+    }),
+    case!("limits_of_waits_include_a_stop", {
+        let children = [
+            stopped_past_the_limit(|| sys!(poll(null_mut(), 0, 1500)).into()),
+            stopped_past_the_limit(|| {
+                let limit = libc::timespec { tv_sec: 1, tv_nsec: 500_000_000 };
+                sys!(syscall(libc::SYS_futex, &WORD, libc::FUTEX_WAIT, 0, &limit))
+            }),
+            stopped_past_the_limit(|| {
+                let limit = libc::timespec { tv_sec: 1, tv_nsec: 500_000_000 };
+                sys!(nanosleep(&limit, null_mut())).into()
+            }),
+        ];
+        sleep_ms(1700);
+        children.iter().for_each(|&child| {
+            sys!(kill(child, libc::SIGCONT));
+        });
+        children.map(ending).join(", ")
+    }),
+    case!("a_stop_within_the_limit_is_no_interruption", {
+        let child = fork(|| {
+            let limit = libc::timespec { tv_sec: 0, tv_nsec: 400_000_000 };
+            sys!(syscall(libc::SYS_futex, &WORD, libc::FUTEX_WAIT, 0, &limit));
+            i32::from(errno() == libc::ETIMEDOUT)
+        });
+        sleep_ms(50);
+        sys!(kill(child, libc::SIGSTOP));
+        wait_with(child, libc::WUNTRACED);
+        sys!(kill(child, libc::SIGCONT));
+        ending(child)
+    }),
+    case!("which_clocks_one_can_sleep_by", {
+        let clocks = [0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12, 99];
+        let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let sleep = |clock: i32| ok(sys!(syscall(libc::SYS_clock_nanosleep, clock, 0, &now, 0)));
+        clocks.map(sleep).join(" ")
     }),
     case!("a_cpu_limit_of_zero", {
         in_child(|| {
