@@ -118,6 +118,13 @@ fn change(thread: &Thread, new: impl FnOnce(&Credentials) -> Result<Credentials,
     let process = &thread.process;
     let old = process.credentials();
     let new = Arc::try_new(new(&old)?).map_err(|_| Errno::ENOMEM)?;
+    // Whoever acts with other rights than before may hold what its new user must not read.
+    let acts_as =
+        |credentials: &Credentials| [credentials.user, credentials.group].map(|ids| [ids.effective, ids.file_system]);
+    if acts_as(&new) != acts_as(&old) {
+        process.is_dumpable.store(false, Relaxed);
+        process.parent_death_signal.store(0, Relaxed);
+    }
     let user = new.user.real;
     if user != old.user.real {
         process.is_one_too_many.store(fork::user_exceeds_limit(process, user), Relaxed);
@@ -141,17 +148,8 @@ fn with_group(old: &Credentials, group: Ids) -> Result<Credentials, Errno> {
     Credentials::new(old.user, group, old.groups())
 }
 
-/// The process that a call with a pid argument means: 0 is the caller.
-fn named(thread: &Thread, pid: i32) -> Result<u32, Errno> {
-    match pid {
-        0 => Ok(thread.process.pid),
-        _ => u32::try_from(pid).map_err(|_| Errno::ESRCH),
-    }
-}
-
 pub fn getpgid(thread: &Thread, pid: i32) -> Result<u32, Errno> {
-    let pid = named(thread, pid)?;
-    process::tasks().family.get(pid).map(|member| member.group).ok_or(Errno::ESRCH)
+    place(thread, pid).map(|(group, _)| group)
 }
 
 pub fn getpgrp(thread: &Thread) -> Result<u32, Errno> {
@@ -159,22 +157,30 @@ pub fn getpgrp(thread: &Thread) -> Result<u32, Errno> {
 }
 
 pub fn getsid(thread: &Thread, pid: i32) -> Result<u32, Errno> {
-    let pid = named(thread, pid)?;
-    process::tasks().family.get(pid).map(|member| member.session).ok_or(Errno::ESRCH)
+    place(thread, pid).map(|(_, session)| session)
+}
+
+/// Group and session of the process that a call with a pid argument means, be it by the number of one of its threads: 0 is
+/// the caller.
+fn place(thread: &Thread, pid: i32) -> Result<(u32, u32), Errno> {
+    let pid = match pid {
+        0 => thread.process.pid,
+        _ => u32::try_from(pid).ok().and_then(process::find_process_of).ok_or(Errno::ESRCH)?.pid,
+    };
+    process::tasks().family.get(pid).map(|member| (member.group, member.session)).ok_or(Errno::ESRCH)
 }
 
 /// Moves the caller, or a child that hasn't called execve yet, into a group of the same session.
 pub fn setpgid(thread: &Thread, pid: i32, group: i32) -> Result<(), Errno> {
     let own = thread.process.pid;
-    let pid = named(thread, pid)?;
-    let group = match group {
-        ..0 => return Err(Errno::EINVAL),
-        0 => pid,
-        1.. => group.unsigned_abs(),
-    };
+    let pid = if pid == 0 { own as i32 } else { pid };
+    let group = u32::try_from(if group == 0 { pid } else { group }).map_err(|_| Errno::EINVAL)?;
+    let pid = u32::try_from(pid).map_err(|_| Errno::ESRCH)?;
     let mut tasks = process::tasks();
     let session = tasks.family.get(own).map(|member| member.session).ok_or(Errno::ESRCH)?;
-    let member = tasks.family.get(pid).ok_or(Errno::ESRCH)?;
+    let Some(member) = tasks.family.get(pid) else {
+        return Err(if tasks.threads.get(pid).is_some() { Errno::EINVAL } else { Errno::ESRCH });
+    };
     if pid != own {
         if member.parent != own {
             return Err(Errno::ESRCH);

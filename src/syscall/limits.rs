@@ -45,13 +45,13 @@ pub fn setrlimit(thread: &Thread, resource: u32, new: UserAddress) -> Result<(),
 }
 
 pub fn prlimit64(thread: &Thread, pid: i32, resource: u32, new: UserAddress, old: UserAddress) -> Result<(), Errno> {
-    let resource = Resource::from_number(resource).ok_or(Errno::EINVAL)?;
     let new: Option<Limit> = if new.is_null() { None } else { Some(user_access::read_value(new)?) };
     let target = match pid {
         0 => thread.process.clone(),
-        _ => process::find_process(u32::try_from(pid).map_err(|_| Errno::ESRCH)?).ok_or(Errno::ESRCH)?,
+        _ => process::find_process_of(u32::try_from(pid).map_err(|_| Errno::ESRCH)?).ok_or(Errno::ESRCH)?,
     };
     check_same_user(thread, &target)?;
+    let resource = Resource::from_number(resource).ok_or(Errno::EINVAL)?;
     let previous = target.limits.lock().get(resource);
     if let Some(new) = new {
         set(thread, &target, resource, previous, new)?;

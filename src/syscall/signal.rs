@@ -32,8 +32,8 @@ pub fn rt_sigaction(
     set_bytes: usize,
 ) -> Result<(), Errno> {
     check_set_size(set_bytes)?;
-    let signal = Signal::new(number).ok_or(Errno::EINVAL)?;
     let new: Option<Action> = if new.is_null() { None } else { Some(user_access::read_value(new)?) };
+    let signal = Signal::new(number).ok_or(Errno::EINVAL)?;
     if new.is_some() && (signal == Signal::KILL || signal == Signal::STOP) {
         return Err(Errno::EINVAL);
     }
@@ -171,29 +171,37 @@ pub fn sigaltstack(thread: &Thread, new: UserAddress, old: UserAddress) -> Resul
 
 /// To a process, a group, or everybody: kill(2). Signal 0 only asks whether it could be sent.
 pub fn kill(thread: &Thread, pid: i32, number: u32) -> Result<(), Errno> {
-    let signal = optional_signal(number)?;
-    let info = signal.map(|signal| from_caller(thread, signal, code::USER));
+    // Asked for each target: that there is none comes before that the signal is none.
+    let info = || Ok(optional_signal(number)?.map(|signal| from_caller(thread, signal, code::USER)));
     match pid {
         1.. => {
-            let target = process::find_process(pid.unsigned_abs()).ok_or(Errno::ESRCH)?;
-            send(thread, &target, info)
+            let target = process::find_process_of(pid.unsigned_abs()).ok_or(Errno::ESRCH)?;
+            send(thread, &target, info()?)
         }
         0 => {
             let group = process::tasks().family.get(thread.process.pid).map_or(0, |member| member.group);
             kill_all(thread, info, |member_group, _| member_group == group)
         }
-        -1 => kill_all(thread, info, |_, pid| pid != INIT_PID && pid != thread.process.pid),
+        // That somebody may not be sent to is no error here.
+        -1 => match kill_all(thread, info, |_, pid| pid != INIT_PID && pid != thread.process.pid) {
+            Err(Errno::EPERM) => Ok(()),
+            other => other,
+        },
         i32::MIN => Err(Errno::ESRCH),
         -0x7fff_ffff..-1 => kill_all(thread, info, |group, _| group == pid.unsigned_abs()),
     }
 }
 
-/// Success if one could be sent to; else the first reason why not.
-fn kill_all(thread: &Thread, info: Option<Info>, chosen: impl Fn(u32, u32) -> bool) -> Result<(), Errno> {
+/// Success if one could be sent to; else the first reason why not. Who has ended and isn't waited for yet still counts.
+fn kill_all(
+    thread: &Thread,
+    info: impl Fn() -> Result<Option<Info>, Errno>,
+    chosen: impl Fn(u32, u32) -> bool,
+) -> Result<(), Errno> {
     let mut result = Err(Errno::ESRCH);
     process::for_each_of(
-        |pid, member| pid != 0 && member.ended().is_none() && chosen(member.group, pid),
-        |target| match send(thread, target, info) {
+        |pid, member| chosen(member.group, pid),
+        |target| match info().and_then(|info| send(thread, target, info)) {
             Ok(()) => result = Ok(()),
             Err(errno) if result == Err(Errno::ESRCH) => result = Err(errno),
             Err(_) => {}
@@ -239,49 +247,55 @@ fn send_to_tid(thread: &Thread, group: Option<u32>, tid: i32, number: u32) -> Re
     if tid <= 0 {
         return Err(Errno::EINVAL);
     }
-    let signal = optional_signal(number)?;
     let target = process::find_thread(tid.unsigned_abs()).ok_or(Errno::ESRCH)?;
     if group.is_some_and(|group| group != target.process.pid) || !target.has_user_mode() {
         return Err(Errno::ESRCH);
     }
+    let signal = optional_signal(number)?;
     check_permission(thread, &target.process, signal)?;
     signal.map_or(Ok(()), |signal| signal::send_to_thread(&target, from_caller(thread, signal, code::TKILL)))
 }
 
 pub fn rt_sigqueueinfo(thread: &Thread, pid: i32, number: u32, info: UserAddress) -> Result<(), Errno> {
-    let words: [u32; INFO_BYTES / 4] = user_access::read_value(info)?;
-    let target = process::find_process(u32::try_from(pid).map_err(|_| Errno::ESRCH)?).ok_or(Errno::ESRCH)?;
-    let info = claimed_info(thread, &target, number, &words)?;
-    send(thread, &target, info)
+    let claim = Claim::read(info)?;
+    claim.check(thread, pid)?;
+    let target = process::find_process_of(u32::try_from(pid).map_err(|_| Errno::ESRCH)?).ok_or(Errno::ESRCH)?;
+    send(thread, &target, claim.info(number)?)
 }
 
 pub fn rt_tgsigqueueinfo(thread: &Thread, group: i32, tid: i32, number: u32, info: UserAddress) -> Result<(), Errno> {
+    let claim = Claim::read(info)?;
     if group <= 0 || tid <= 0 {
         return Err(Errno::EINVAL);
     }
-    let words: [u32; INFO_BYTES / 4] = user_access::read_value(info)?;
+    claim.check(thread, tid)?;
     let target = process::find_thread(tid.unsigned_abs()).ok_or(Errno::ESRCH)?;
     if target.process.pid != group.unsigned_abs() {
         return Err(Errno::ESRCH);
     }
-    let info = claimed_info(thread, &target.process, number, &words)?;
+    let info = claim.info(number)?;
     check_permission(thread, &target.process, info.map(|info| info.signal))?;
     info.map_or(Ok(()), |info| signal::send_to_thread(&target, info))
 }
 
-/// What the sender says that the signal is. Only to itself may it claim that the kernel, or kill(2), sent it.
-fn claimed_info(
-    thread: &Thread,
-    target: &Process,
-    number: u32,
-    words: &[u32; INFO_BYTES / 4],
-) -> Result<Option<Info>, Errno> {
-    let Some(signal) = optional_signal(number)? else { return Ok(None) };
-    let info = Info::from_words(signal, words);
-    if (info.code >= 0 || info.code == code::TKILL) && target.pid != thread.process.pid {
-        return Err(Errno::EPERM);
+/// What the sender says that the signal is.
+struct Claim([u32; INFO_BYTES / 4]);
+
+impl Claim {
+    fn read(info: UserAddress) -> Result<Self, Errno> {
+        user_access::read_value(info).map(Self)
     }
-    Ok(Some(info))
+
+    /// Only to itself may a thread claim that the kernel, or kill(2), sent it.
+    fn check(&self, thread: &Thread, target: i32) -> Result<(), Errno> {
+        let code = self.0[2] as i32;
+        let is_others = code >= 0 || code == code::TKILL;
+        if is_others && target.unsigned_abs() != thread.tid() { Err(Errno::EPERM) } else { Ok(()) }
+    }
+
+    fn info(&self, number: u32) -> Result<Option<Info>, Errno> {
+        Ok(optional_signal(number)?.map(|signal| Info::from_words(signal, &self.0)))
+    }
 }
 
 fn optional_signal(number: u32) -> Result<Option<Signal>, Errno> {

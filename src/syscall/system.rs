@@ -424,6 +424,7 @@ pub fn syslog(thread: &Thread, action: i32, buffer: UserAddress, length: i32) ->
     const SIZE_BUFFER: i32 = 10;
     match action {
         READ_CLEAR if !thread.process.credentials().is_privileged() => Err(Errno::EPERM),
+        READ_ALL | READ_CLEAR if buffer.is_null() || length < 0 => Err(Errno::EINVAL),
         READ_ALL | READ_CLEAR => {
             let room = usize::try_from(length).map_err(|_| Errno::EINVAL)?;
             let count = read_log(buffer, room)?;

@@ -65,7 +65,8 @@ pub fn clone(parent: &Thread, request: &Request) -> Result<u32, Errno> {
     };
     let thread = new_thread(parent, &process, request, tid.0)?;
     if flags.contains(CloneFlags::PARENT_SETTID) {
-        user_access::write_value(request.parent_tid, &tid.0)?;
+        // Linux, too, makes the thread even if its id can't be stored.
+        let _ = user_access::write_value(request.parent_tid, &tid.0);
     }
     process.add_thread(thread.clone())?;
     let tid = announce(parent, &thread, request, tid);
@@ -84,8 +85,7 @@ fn check(request: &Request) -> Result<(), Errno> {
     let shared = CloneFlags::VM | CloneFlags::SIGHAND;
     let invalid = flags.contains(CloneFlags::SIGHAND) && !flags.contains(CloneFlags::VM)
         || flags.contains(CloneFlags::THREAD) && !flags.contains(shared)
-        || flags.contains(CloneFlags::SIGHAND | CloneFlags::CLEAR_SIGHAND)
-        || request.exit_signal > 64;
+        || flags.contains(CloneFlags::SIGHAND | CloneFlags::CLEAR_SIGHAND);
     // Threads of one process share all of it in Keel; Linux lets them have files and directories of their own.
     let unsupported = flags.contains(CloneFlags::THREAD) && !flags.contains(CloneFlags::FS | CloneFlags::FILES);
     let bad_tls = flags.contains(CloneFlags::SETTLS) && request.tls >= user_access::USER_END;

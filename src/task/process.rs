@@ -320,6 +320,12 @@ pub fn for_each_of(chosen: impl Fn(u32, &Member<Arc<Process>>) -> bool, mut visi
     }
 }
 
+/// The process that a number names: by its own, or, as on Linux, by that of one of its threads.
+pub fn find_process_of(id: u32) -> Option<Arc<Process>> {
+    let of_thread = || find_thread(id).filter(|thread| thread.has_user_mode()).map(|thread| thread.process.clone());
+    find_process(id).or_else(of_thread)
+}
+
 pub fn find_thread(tid: u32) -> Option<Arc<Thread>> {
     tasks().threads.get(tid).cloned()
 }

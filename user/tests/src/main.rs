@@ -35,6 +35,7 @@ mod permissions;
 mod pipes;
 mod proc;
 mod processes;
+mod refusals;
 mod remapping;
 mod returning;
 mod signals;
@@ -71,6 +72,7 @@ const FAMILIES: &[Family] = &[
     ("pipes", pipes::CASES),
     ("proc", proc::CASES),
     ("processes", processes::CASES),
+    ("refusals", refusals::CASES),
     ("remapping", remapping::CASES),
     ("returning", returning::CASES),
     ("signals", signals::CASES),

@@ -216,6 +216,19 @@ pub const CASES: &[Case] = &[
         });
         String::from_utf8_lossy(&read_up_to(read_end, 100)).into_owned()
     }),
+    case!("a_group_of_ended_ones_can_be_asked_for", {
+        let child = fork(|| {
+            sys!(setpgid(0, 0));
+            0
+        });
+        waitid(libc::P_PID, child, libc::WEXITED | libc::WNOWAIT);
+        answers!(
+            ok(sys!(kill(-child, 0))),
+            ok(sys!(kill(-child, libc::SIGTERM))),
+            ending(child),
+            ok(sys!(kill(-child, 0)))
+        )
+    }),
     case!("waitid_without_a_place_for_the_answer", {
         let child = fork(|| 4);
         let none = null_mut::<libc::siginfo_t>();

@@ -352,4 +352,25 @@ pub const CASES: &[Case] = &[
             )
         })
     }),
+    case!("who_acts_as_another_is_not_dumpable_and_gets_no_death_signal", {
+        let after = |change: fn() -> i32| {
+            asked_in_child(|| {
+                sys!(prctl(libc::PR_SET_PDEATHSIG, libc::SIGUSR1));
+                let changed = ok(change());
+                let mut signal = 0;
+                sys!(prctl(libc::PR_GET_PDEATHSIG, &raw mut signal));
+                answers!(changed, sys!(prctl(libc::PR_GET_DUMPABLE)), signal)
+            })
+        };
+        [
+            after(|| sys!(setresuid(1000, 1000, 1000))),
+            after(|| sys!(setreuid(1000, u32::MAX))),
+            after(|| sys!(setgid(1000))),
+            after(|| sys!(setresgid(1000, u32::MAX, 1000))),
+            after(|| sys!(setfsuid(1000))),
+            after(|| sys!(setuid(0))),
+            after(|| sys!(setgroups(0, std::ptr::null()))),
+        ]
+        .join("; ")
+    }),
 ];

@@ -80,6 +80,10 @@ fn until(count: i64, mut call: impl FnMut() -> i64) -> i64 {
     total
 }
 
+fn raw_wait(pid: i32) -> String {
+    value(sys!(syscall(libc::SYS_wait4, pid, 0, libc::WNOHANG, 0)))
+}
+
 extern "C" fn note_thread(_: i32) {
     HANDLED_BY.store(sys!(syscall(libc::SYS_gettid)) as i32, SeqCst);
 }
@@ -429,6 +433,27 @@ pub const CASES: &[Case] = &[
         sys!(pause());
         let at_once = busy.join().unwrap_or(false);
         answers!(ending(sender), yes(at_once))
+    }),
+    case!("a_process_is_found_by_the_number_of_a_thread", {
+        let thread = thread::spawn(|| {
+            let tid = sys!(syscall(libc::SYS_gettid)) as i32;
+            let answers = answers!(
+                ok(sys!(kill(tid, 0))),
+                sys!(getpgid(tid)) == sys!(getpgrp()),
+                sys!(getsid(tid)) == sys!(getsid(0)),
+                ok(sys!(syscall(libc::SYS_prlimit64, tid, libc::RLIMIT_DATA, 0, 0))),
+                ok(sys!(setpgid(tid, 0))),
+                raw_wait(tid)
+            );
+            HANDLED_BY.store(0, SeqCst);
+            sys!(signal(libc::SIGUSR1, note_thread as *const () as usize));
+            sys!(kill(tid, libc::SIGUSR1));
+            while HANDLED_BY.load(SeqCst) == 0 {
+                thread::yield_now();
+            }
+            answers
+        });
+        thread.join().unwrap_or_default()
     }),
     case!("futex_wakes_of_nobody_in_particular", {
         let nowhere = 0x10000;
