@@ -4,6 +4,7 @@ use super::probe;
 use crate::boot::{self, Holder};
 use crate::cpu::features::features;
 use crate::cpu::gdt;
+use crate::fault_injection::{self, Point};
 use crate::fs::file_system::Kind;
 use crate::fs::inode::Attributes;
 use crate::fs::mount::{self, Location, MountFlags};
@@ -14,10 +15,13 @@ use crate::kernel_test;
 use crate::lock::{Lock, Rank};
 use crate::memory::kernel_stack::GuardOwner;
 use crate::memory::page_table::{Entry, Table};
+use crate::memory::remap::Move;
+use crate::memory::shared_object::SharedObject;
 use crate::memory::{
     AddressSpace, Mapping, Placement, Protection, device_map, direct_map, frames, heap, image, kernel_map, kernel_stack,
 };
 use crate::task::credentials::Credentials;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::AtomicU64;
@@ -276,6 +280,27 @@ kernel_test! {
         drop((removed, space));
         assert_eq!(used_frames(), before);
         assert_eq!(heap::counts().used_bytes, heap_before);
+    }
+
+    /// What a private view of an object holds is in its pages alone: where moving it fails, they must still be there.
+    fn a_mapping_that_can_not_be_moved_keeps_its_pages() {
+        const TARGET: u64 = 0x7000_0000;
+        for point in 0.. {
+            let mut space = AddressSpace::new().expect("memory");
+            let object = Arc::new(SharedObject::new(PAGE).expect("memory"));
+            let start = space.map(Placement::Anywhere, PAGE, Mapping::private(RW, object, 0)).expect("room");
+            space.write_bytes(start, b"kept").expect("memory");
+            fault_injection::arm(&[Point::HeapAllocation, Point::FrameAllocation], point);
+            let moved = space.remap(start..start + PAGE, 2 * PAGE, Move::To(TARGET));
+            let delivered = fault_injection::disarm();
+            let mut bytes = [0; 4];
+            space.read_bytes(moved.unwrap_or(start), &mut bytes).expect("an area");
+            assert_eq!((&bytes, space.areas().len()), (b"kept", 1), "point {point}: {moved:?}");
+            assert_eq!(moved.is_err(), delivered, "point {point}");
+            if !delivered {
+                break;
+            }
+        }
     }
 
     fn the_heap_gives_back_what_it_took_and_refuses_what_it_cannot_have() {

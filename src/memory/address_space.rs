@@ -77,7 +77,7 @@ pub struct AddressSpace {
     peak_mapped_pages: u64,
     pub(super) data_pages: u64,
     /// What areas that are gone showed. To be dropped when no lock is held: it may be the last that is left of a file.
-    removed: Vec<Arc<dyn PageSource>>,
+    pub(super) removed: Vec<Arc<dyn PageSource>>,
     /// Pages that are present, and the most there ever were.
     pub(super) resident_pages: u64,
     pub(super) peak_resident_pages: u64,

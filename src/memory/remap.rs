@@ -112,7 +112,9 @@ impl AddressSpace {
         let mut mapping = mapping_from(area, old.start);
         mapping.flags.remove(AreaFlags::STACK);
         self.check_limits(new_length.saturating_sub(old_length) / PAGE, &mapping)?;
+        // All that adding the new area and taking the old one away need: once the pages have moved nothing may fail.
         self.areas.reserve(3)?;
+        self.removed.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         let new_range = target..target + old_length;
         if let Err(error) = prepare_tables(&mut self.table, &old, target) {
             let index = self.areas.index_at(target);
