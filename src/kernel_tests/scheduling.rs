@@ -5,9 +5,12 @@ use crate::errno::Errno;
 use crate::interrupts::clock;
 use crate::kernel_test;
 use crate::memory::heap;
+use crate::task::futex::Key;
 use crate::task::process::tasks;
+use crate::task::wait_queue::{Limits, Node, WaitQueue};
 use crate::task::{kernel_thread, scheduler, wait_queue};
 use alloc::vec::Vec;
+use core::pin::pin;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 kernel_test! {
@@ -94,6 +97,32 @@ kernel_test! {
         }
         waiters.iter().for_each(|waiter| kernel_thread::join(waiter));
         assert!(EVENT.is_empty());
+    }
+
+    /// Folded into one word, what these two are known by would be the same.
+    fn one_futexs_wake_up_does_not_go_to_anothers_waiter() {
+        static QUEUE: WaitQueue = WaitQueue::new();
+        static WOKEN: AtomicUsize = AtomicUsize::new(0);
+        fn key(own: usize) -> wait_queue::Key {
+            let [space, address] = [[0xffff_8000_0123_4400, 0x7e12_0000_1000], [0xffff_8000_0123_4500, 0x7f12_0000_1000]][own];
+            Key::private(space as usize, address).words()
+        }
+        extern "C" fn wait(own: usize) {
+            let node = pin!(Node::with_key(key(own), 1));
+            let place = QUEUE.join(node);
+            while place.is_queued() {
+                place.prepare(Limits::NONE);
+                wait_queue::wait_prepared(Limits::NONE).expect("nothing else ends this wait");
+            }
+            WOKEN.fetch_or(1 << own, Relaxed);
+        }
+        let threads = [0, 1].map(|own| kernel_thread::spawn("waiter", wait, own).expect("a thread"));
+        scheduler::yield_now();
+        for own in [1, 0] {
+            assert_eq!(QUEUE.wake_matching(key(own), 1, 1), 1);
+            kernel_thread::join(&threads[own]);
+            assert_eq!(WOKEN.swap(0, Relaxed), 1 << own);
+        }
     }
 
     fn sleepers_wake_in_the_order_of_their_deadlines_and_none_early() {

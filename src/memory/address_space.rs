@@ -436,10 +436,10 @@ impl AddressSpace {
 
     /// What a futex in shared memory is known by in every process: the object and the offset in it. None for private memory,
     /// where the address itself will do.
-    pub fn shared_key(&self, address: u64) -> Option<(usize, u64)> {
+    pub fn shared_place(&self, address: u64) -> Option<(Arc<dyn PageSource>, u64)> {
         let area = self.areas.find(address).filter(|area| area.mapping.is_shared())?;
         let Backing::Object { object, offset } = &area.mapping.backing else { return None };
-        Some((object.identity(), offset.wrapping_add(address - area.start)))
+        Some((Arc::clone(object), offset.wrapping_add(address - area.start)))
     }
 
     /// Whether the page at an address is present (mincore(2)); None where there is no area.

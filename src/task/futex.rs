@@ -8,9 +8,11 @@
 
 use super::current;
 use super::thread::Thread;
-use super::wait_queue::{Limits, Node, WaitQueue, prepare_to_wait, wait_prepared};
+use super::wait_queue::{self, Limits, Node, WaitQueue, prepare_to_wait, wait_prepared};
 use crate::errno::Errno;
+use crate::memory::PageSource;
 use crate::memory::user_access::{self, UserAddress};
+use alloc::sync::Arc;
 use core::pin::pin;
 use core::sync::atomic::Ordering::Relaxed;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
@@ -31,10 +33,11 @@ pub const ALL_BITS: u32 = u32::MAX;
 
 /// What tells one futex from all others: for private ones the address space and the address, for shared ones the mapped
 /// object and the offset in it.
-#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Key {
     space: usize,
     offset: u64,
+    /// Keeps the object, so that nothing else can come to lie where it is: a waiter's mapping may go while it waits.
+    _object: Option<Arc<dyn PageSource>>,
 }
 
 impl Key {
@@ -48,25 +51,29 @@ impl Key {
             // A shared one must be there, even for who only wakes.
             user_access::read_value::<u32>(address)?;
         }
-        let (space, offset) = current()
-            .process
-            .with_address_space(|space| {
-                let shared = if private { None } else { space.lock().shared_key(address.as_u64()) };
-                shared.unwrap_or_else(|| (core::ptr::from_ref(space).addr(), address.as_u64()))
-            })
-            .ok_or(Errno::ESRCH)?;
-        Ok(Self { space, offset })
+        let key = current().process.with_address_space(|space| {
+            let shared = if private { None } else { space.lock().shared_place(address.as_u64()) };
+            match shared {
+                Some((object, offset)) => Self { space: object.identity(), offset, _object: Some(object) },
+                None => Self::private(core::ptr::from_ref(space).addr(), address.as_u64()),
+            }
+        });
+        key.ok_or(Errno::ESRCH)
     }
 
-    fn queue(self) -> &'static WaitQueue {
+    /// By where the address space lies, and the address in it.
+    pub const fn private(space: usize, offset: u64) -> Self {
+        Self { space, offset, _object: None }
+    }
+
+    fn queue(&self) -> &'static WaitQueue {
         let mixed = (self.offset >> 2 ^ self.space as u64 >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         &WAITERS[(mixed >> 56) as usize % QUEUES]
     }
 
-    /// Both halves in the one word that a waiter is known by in its queue. Two futexes with the same word would only wake
-    /// each other's waiters too early, which futexes allow.
-    fn word(self) -> u64 {
-        self.offset ^ (self.space as u64).rotate_left(32)
+    /// What a waiter is known by in its queue.
+    pub const fn words(&self) -> wait_queue::Key {
+        [self.space as u64, self.offset]
     }
 }
 
@@ -83,7 +90,7 @@ pub fn wait(
     }
     let key = Key::of(address, private)?;
     let limits = Limits::until(deadline_ns);
-    let mut node = pin!(Node::with_key(key.word(), bits));
+    let mut node = pin!(Node::with_key(key.words(), bits));
     let place = key.queue().join(node.as_mut());
     // Asked before the state is set: reading the word may wait for nothing, but it may fault.
     let value: u32 = user_access::read_value(address)?;
@@ -106,11 +113,11 @@ pub fn wake(address: UserAddress, private: bool, count: u32, bits: u32) -> Resul
         return Err(Errno::EINVAL);
     }
     let key = Key::of(address, private)?;
-    Ok(key.queue().wake_matching(key.word(), bits, count))
+    Ok(key.queue().wake_matching(key.words(), bits, count))
 }
 
-/// Wakes up to `wake_count` waiters and moves up to `move_count` of the others to another futex. With `expected`, only if the
-/// word still holds it.
+/// Wakes up to `wake_count` waiters and moves up to `move_count` of the others to another futex; says how many in all. With
+/// `expected`, only if the word still holds it.
 pub fn requeue(
     from: UserAddress,
     to: UserAddress,
@@ -125,13 +132,13 @@ pub fn requeue(
     {
         return Err(Errno::EAGAIN);
     }
-    let woken = from_key.queue().wake_matching(from_key.word(), ALL_BITS, wake_count);
+    let woken = from_key.queue().wake_matching(from_key.words(), ALL_BITS, wake_count);
     // To itself, whoever is moved would be found again.
-    let moved = match from_key.word() == to_key.word() && core::ptr::eq(from_key.queue(), to_key.queue()) {
-        true => from_key.queue().count_matching(from_key.word(), move_count),
-        false => from_key.queue().move_matching(from_key.word(), to_key.queue(), to_key.word(), move_count),
+    let moved = match from_key.words() == to_key.words() {
+        true => from_key.queue().count_matching(from_key.words(), move_count),
+        false => from_key.queue().move_matching(from_key.words(), to_key.queue(), to_key.words(), move_count),
     };
-    Ok(woken.saturating_add(if expected.is_some() { moved } else { 0 }))
+    Ok(woken.saturating_add(moved))
 }
 
 /// Changes the second word and wakes waiters of the first, and of the second if its old value compares as asked.
@@ -150,9 +157,9 @@ pub fn wake_operation(
             break old;
         }
     };
-    let mut woken = first_key.queue().wake_matching(first_key.word(), ALL_BITS, counts[0]);
+    let mut woken = first_key.queue().wake_matching(first_key.words(), ALL_BITS, counts[0]);
     if operation.holds(old) {
-        woken = woken.saturating_add(second_key.queue().wake_matching(second_key.word(), ALL_BITS, counts[1]));
+        woken = woken.saturating_add(second_key.queue().wake_matching(second_key.words(), ALL_BITS, counts[1]));
     }
     Ok(woken)
 }

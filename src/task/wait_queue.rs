@@ -16,6 +16,10 @@ use core::pin::{Pin, pin};
 use core::ptr;
 use core::sync::atomic::Ordering::Relaxed;
 
+/// What one of several things that share a queue is known by. Whole: where two had the same key, waking one of a thing's
+/// waiters could wake the other's instead.
+pub type Key = [u64; 2];
+
 pub struct WaitQueue {
     waiters: IrqLock<Waiters>,
 }
@@ -36,7 +40,7 @@ pub struct Node {
     queued: bool,
     thread: Arc<Thread>,
     /// What a waker that chooses goes by: a futex's key, and the bits it waits for.
-    key: u64,
+    key: Key,
     bits: u32,
     /// Where it stands now: a futex's waiter can be moved to another queue.
     queue: *const WaitQueue,
@@ -121,7 +125,7 @@ impl WaitQueue {
     }
 
     /// Wakes up to `count` of those with this key and any of these bits; says how many.
-    pub fn wake_matching(&self, key: u64, bits: u32, count: u32) -> u32 {
+    pub fn wake_matching(&self, key: Key, bits: u32, count: u32) -> u32 {
         let mut waiters = self.waiters.lock();
         let mut woken = 0;
         let mut node = waiters.first;
@@ -141,7 +145,7 @@ impl WaitQueue {
     }
 
     /// How many have this key; counts up to `limit`.
-    pub fn count_matching(&self, key: u64, limit: u32) -> u32 {
+    pub fn count_matching(&self, key: Key, limit: u32) -> u32 {
         let waiters = self.waiters.lock();
         let (mut count, mut node) = (0, waiters.first);
         while !node.is_null() && count < limit {
@@ -156,7 +160,7 @@ impl WaitQueue {
 
     /// Moves up to `count` of those with this key into another queue, under another key; says how many. Both queues live
     /// for ever. In the same queue the key must be another one.
-    pub fn move_matching(&'static self, key: u64, to: &'static WaitQueue, new_key: u64, count: u32) -> u32 {
+    pub fn move_matching(&'static self, key: Key, to: &'static WaitQueue, new_key: Key, count: u32) -> u32 {
         let mut moved = 0;
         while moved < count {
             let taken = {
@@ -204,12 +208,12 @@ impl Default for WaitQueue {
 
 impl Default for Node {
     fn default() -> Self {
-        Self::with_key(0, 0)
+        Self::with_key(Key::default(), 0)
     }
 }
 
 impl Node {
-    pub fn with_key(key: u64, bits: u32) -> Self {
+    pub fn with_key(key: Key, bits: u32) -> Self {
         Self {
             next: ptr::null_mut(),
             previous: ptr::null_mut(),
@@ -347,7 +351,7 @@ impl Waiters {
         }
     }
 
-    fn take_first_with(&mut self, key: u64) -> Option<*mut Node> {
+    fn take_first_with(&mut self, key: Key) -> Option<*mut Node> {
         let mut node = self.first;
         while !node.is_null() {
             // SAFETY: nodes in the list are alive, and touched under the lock that `self` came from.

@@ -515,6 +515,18 @@ pub const CASES: &[Case] = &[
         }
         answers!(moved, wrong, here, there)
     }),
+    case!("futex_requeue_counts_who_is_moved", {
+        static WOKEN: AtomicI32 = AtomicI32::new(0);
+        static OTHER: AtomicU32 = AtomicU32::new(0);
+        let threads = waiters(3, &WORD, &WOKEN);
+        sleep_ms(100);
+        let moved = requeue(&WORD, libc::FUTEX_REQUEUE | libc::FUTEX_PRIVATE_FLAG, 1, 100, &OTHER, 0);
+        let there = until(2, || futex(&OTHER, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 100, None));
+        for thread in threads {
+            let _ = thread.join();
+        }
+        answers!(moved, there)
+    }),
     case!("futex_bitsets_choose", {
         let thread = thread::spawn(|| {
             sys!(syscall(libc::SYS_futex, &WORD, libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG, 0, 0, 0, 0b10))
