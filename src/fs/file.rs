@@ -499,7 +499,7 @@ pub fn set_size(inode: &Inode, size: u64, rules: &WriteRules) -> Result<(), Errn
     writer.set_size(size)?;
     drop(writer);
     if shrinks {
-        super::mapping::forget(inode, size.div_ceil(crate::PAGE_SIZE as u64)..u64::MAX);
+        super::mapping::forget(inode, size.div_ceil(crate::PAGE_SIZE as u64)..u64::MAX, false);
     }
     Ok(())
 }

@@ -25,23 +25,23 @@ pub fn page(inode: &Inode, index: u64) -> Result<PageRef, Errno> {
     content.page(inode, index)
 }
 
-/// Takes pages that a file has no longer from all who have them mapped, copies of them too: their next touch finds what
-/// is there then, or SIGBUS. Called with no lock held.
+/// Takes pages that a file has no longer from all who have them mapped: their next touch finds what is there then, or
+/// SIGBUS. Private copies of them go too, unless `keep_copies`. Called with no lock held.
 #[cfg(target_os = "none")]
-pub fn forget(inode: &Inode, pages: Range<u64>) {
+pub fn forget(inode: &Inode, pages: Range<u64>, keep_copies: bool) {
     let Body::Regular(content) = &inode.body else { return };
     if !content.is_mapped() || pages.is_empty() {
         return;
     }
     let object = core::ptr::from_ref(inode).addr();
     process::for_each(|process| {
-        process.with_address_space(|space| space.lock().forget_pages(object, pages.clone()));
+        process.with_address_space(|space| space.lock().forget_pages(object, pages.clone(), keep_copies));
     });
 }
 
 /// On the host there are no processes.
 #[cfg(not(target_os = "none"))]
-pub fn forget(_: &Inode, _: Range<u64>) {}
+pub fn forget(_: &Inode, _: Range<u64>, _: bool) {}
 
 /// The path of a mapped file as the first process would see it.
 pub fn write_path(location: &Location, output: &mut dyn fmt::Write) -> fmt::Result {

@@ -265,10 +265,18 @@ impl AddressSpace {
     /// Empties the entries of a range and gives their frames' references back. The caller flushes before anybody can use the
     /// stale translations: no program runs on this CPU until then.
     pub(super) fn drop_pages(&mut self, range: Range<u64>) -> Stale {
+        self.drop_pages_if(range, |_| true)
+    }
+
+    #[inline(always)]
+    fn drop_pages_if(&mut self, range: Range<u64>, goes: impl Fn(Entry) -> bool) -> Stale {
         let frame_table = frames::table();
         let (mut count, mut last) = (0, 0);
         self.table.for_each_page(range, |address, slot| {
             let entry = slot.get();
+            if !goes(entry) {
+                return;
+            }
             slot.set(Entry::EMPTY);
             frame_table.release(entry.frame());
             count += 1;
@@ -339,7 +347,9 @@ impl AddressSpace {
             let frame = entry.frame();
             let writes =
                 may_write && if is_shared { entry.contains(Flags::WRITABLE) } else { frame_table.is_exclusive(frame) };
-            slot.set(Entry::new(frame, if writes { writable } else { readable }));
+            // A copy stays known as one.
+            let copy = entry.flags() & Flags::DIRTY;
+            slot.set(Entry::new(frame, copy | if writes { writable } else { readable }));
             count += 1;
             last = address;
         });
@@ -354,8 +364,9 @@ impl AddressSpace {
         if self.areas.covers(range) { Ok(()) } else { Err(Errno::ENOMEM) }
     }
 
-    /// Drops the pages of an object that its areas show: the object has them no longer.
-    pub fn forget_pages(&mut self, object: usize, pages: Range<u64>) {
+    /// Drops the pages of an object that its areas show: the object has them no longer. Private copies of them stay if
+    /// `keep_copies` says so.
+    pub fn forget_pages(&mut self, object: usize, pages: Range<u64>, keep_copies: bool) {
         for index in 0..self.areas.len() {
             let Some(area) = self.areas.get(index) else { break };
             let Backing::Object { object: source, offset } = &area.mapping.backing else { continue };
@@ -367,7 +378,9 @@ impl AddressSpace {
                 let bytes = page.saturating_sub(first).saturating_mul(PAGE);
                 area.start.saturating_add(bytes).min(area.end)
             };
-            let stale = self.drop_pages(address_of(pages.start)..address_of(pages.end));
+            let range = address_of(pages.start)..address_of(pages.end);
+            let stays = keep_copies && !area.mapping.is_shared();
+            let stale = self.drop_pages_if(range, |entry| !(stays && entry.contains(Flags::DIRTY)));
             tlb::flush(self.table.root(), stale);
         }
     }
@@ -523,7 +536,8 @@ impl Drop for AddressSpace {
     }
 }
 
-/// The flags of a present page. Accessed and dirty are set beforehand, so that the processor needn't.
+/// The flags of a present page. Accessed and dirty are set beforehand, so that the processor needn't. In a private area of an
+/// object, dirty tells a copy from the object's own page.
 #[inline]
 pub(super) fn page_flags(protection: Protection, writable: bool) -> Flags {
     let mut flags = Flags::USER_ACCESSIBLE | Flags::ACCESSED;

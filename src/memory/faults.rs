@@ -202,7 +202,8 @@ impl AddressSpace {
             Some(new_page) => new_page.into_frame(),
             None => entry.frame(),
         };
-        slot.set(Entry::new(new_frame, page_flags(protection, writable)));
+        let copy = if is_write { Flags::DIRTY } else { Flags::empty() };
+        slot.set(Entry::new(new_frame, copy | page_flags(protection, writable)));
         if is_there {
             if new_frame != entry.frame() || outcome == FaultOutcome::ObjectPage {
                 frames::release(entry.frame());

@@ -223,7 +223,7 @@ pub fn fallocate(thread: &Thread, descriptor: Fd, mode: u32, start: i64, length:
     let end = start.checked_add(length).filter(|end| *end <= SIZE_MAX).ok_or(Errno::EFBIG)?;
     if mode & FALLOC_FL_PUNCH_HOLE != 0 {
         content.writer(file.inode()).punch_hole(start, end)?;
-        mapping::forget(file.inode(), start.div_ceil(PAGE_SIZE as u64)..end / PAGE_SIZE as u64);
+        mapping::forget(file.inode(), start.div_ceil(PAGE_SIZE as u64)..end / PAGE_SIZE as u64, true);
     } else {
         let keeps_size = mode & FALLOC_FL_KEEP_SIZE != 0;
         if !keeps_size && end > write_rules(thread).size_limit {

@@ -300,6 +300,32 @@ pub const CASES: &[Case] = &[
             allocate(file, libc::FALLOC_FL_PUNCH_HOLE, 0, PAGE)
         )
     }),
+    case!("a_hole_leaves_private_copies", {
+        let file = fresh(&vec![b'x'; 4 * PAGE as usize]);
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let memory: *mut u8 = sys!(mmap(null_mut(), 4 * PAGE as usize, protection, libc::MAP_PRIVATE, file, 0)).cast();
+        let at = |page: usize| memory.wrapping_add(page * PAGE as usize);
+        // SAFETY: the file has four pages, and so has its mapping.
+        let seen = || {
+            [0, 1, 2, 3].map(|page| char::from(unsafe { at(page).read_volatile() } | 0x20)).iter().collect::<String>()
+        };
+        // SAFETY: as above; the third and fourth page are copies from here on.
+        unsafe {
+            at(2).write_volatile(b'c');
+            at(3).write_volatile(b'd');
+        }
+        let before = seen();
+        sys!(mprotect(at(3).cast(), PAGE as usize, libc::PROT_READ));
+        let child = fork(|| i32::from(seen() == before));
+        let forked = ending(child);
+        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        let punched = allocate(file, mode, PAGE, 3 * PAGE);
+        sys!(mprotect(at(3).cast(), PAGE as usize, protection));
+        answers!(before, forked, punched, seen(), ok(sys!(ftruncate(file, PAGE))), {
+            sys!(ftruncate(file, 4 * PAGE));
+            seen()
+        })
+    }),
     case!("allocating_ahead", {
         let file = fresh(b"x");
         answers!(

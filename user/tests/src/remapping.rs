@@ -130,6 +130,20 @@ pub const CASES: &[Case] = &[
             })
         )
     }),
+    case!("only_private_memory_without_a_file_grows_down", {
+        let file = open(c"f", libc::O_RDWR | libc::O_CREAT);
+        let with = |flags: i32, file| {
+            let flags = flags | libc::MAP_GROWSDOWN;
+            ok(sys!(mmap(null_mut(), PAGE, READ_WRITE, flags, file, 0)) as isize >> 63)
+        };
+        answers!(
+            with(libc::MAP_PRIVATE, file),
+            with(libc::MAP_SHARED, file),
+            with(libc::MAP_PRIVATE, open(c"/dev/zero", libc::O_RDWR)),
+            with(libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1),
+            with(ANONYMOUS, -1)
+        )
+    }),
     case!("memory_without_reserve_can_be_used", {
         let memory = map(16, ANONYMOUS | libc::MAP_NORESERVE);
         put(memory, 4);
@@ -198,6 +212,24 @@ pub const CASES: &[Case] = &[
             77,
         ]
         .map(|advice| ok(sys!(madvise(memory as *mut _, 4 * PAGE, advice))))
+        .join(" ")
+    }),
+    case!("advice_about_no_page_at_all", {
+        let memory = map(1, ANONYMOUS);
+        let advise = |length, advice| ok(sys!(madvise(memory as *mut _, length, advice)));
+        sys!(munmap(memory as *mut _, PAGE));
+        [libc::MADV_WILLNEED, libc::MADV_DONTNEED, libc::MADV_FREE, libc::MADV_DONTFORK, libc::MADV_KEEPONFORK, 77]
+            .map(|advice| answers!(advise(0, advice), advise(PAGE, advice)))
+            .join(" ")
+    }),
+    case!("what_shows_a_file_is_not_free", {
+        let file = open(c"f", libc::O_RDWR | libc::O_CREAT);
+        [
+            map(1, ANONYMOUS),
+            map(1, libc::MAP_SHARED | libc::MAP_ANONYMOUS),
+            sys!(mmap(null_mut(), PAGE, READ_WRITE, libc::MAP_PRIVATE, file, 0)) as usize,
+        ]
+        .map(|memory| ok(sys!(madvise(memory as *mut _, PAGE, libc::MADV_FREE))))
         .join(" ")
     }),
     case!("memory_that_children_find_empty", {
