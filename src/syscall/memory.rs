@@ -89,7 +89,11 @@ pub fn mmap(
         _ => return Err(Errno::EINVAL),
     };
     mapping.flags.set(AreaFlags::NO_RESERVE, flags.contains(MapFlags::NORESERVE));
-    if flags.contains(MapFlags::GROWSDOWN) && !mapping.is_shared() {
+    if flags.contains(MapFlags::GROWSDOWN) {
+        // What is behind the memory has nothing for addresses below its beginning.
+        if kind != 2 || !flags.contains(MapFlags::ANONYMOUS) {
+            return Err(Errno::EINVAL);
+        }
         mapping.flags |= AreaFlags::GROWS_DOWN;
     }
     let placement = match address {
@@ -241,7 +245,12 @@ pub fn madvise(thread: &Thread, address: u64, length: u64, advice: u32) -> Resul
     }
     let range = page_range(address, length).ok_or(Errno::EINVAL)?;
     match advice {
-        DONTNEED | FREE => with_space(thread, |space| space.discard(range)),
+        0..=4 | 8..=21 if range.is_empty() => Ok(()),
+        DONTNEED => with_space(thread, |space| space.discard(range)),
+        FREE => with_space(thread, |space| {
+            let shows_an_object = space.areas().overlapping(range.clone()).any(|area| area.object().is_some());
+            if shows_an_object { Err(Errno::EINVAL) } else { space.discard(range) }
+        }),
         REMOVE => Err(Errno::EOPNOTSUPP),
         DONTFORK | DOFORK => {
             with_space(thread, |space| space.set_fork_flag(range, AreaFlags::NOT_FORKED, advice == DONTFORK))
