@@ -192,6 +192,16 @@ pub const CASES: &[Case] = &[
         let removed = (0..3000).filter(|&number| sys!(unlink(path("f", number).as_ptr())) == 0).count();
         answers!(made, removed, ok(sys!(rmdir(c".".as_ptr()))))
     }),
+    case!("names_that_come_and_go_in_a_folder_that_was_larger_once", {
+        (0..20).for_each(|number| make_file(&path("f", number), b"", 0o644));
+        let removed = (1..20).filter(|&number| sys!(unlink(path("f", number).as_ptr())) == 0).count();
+        let came_and_went = |&number: &usize| {
+            close(open(&path("g", number), libc::O_CREAT | libc::O_WRONLY)) == 0
+                && status_of(c"absent").is_none()
+                && sys!(unlink(path("g", number).as_ptr())) == 0
+        };
+        answers!(removed, (0..1000).filter(came_and_went).count())
+    }),
     case!("folders_in_folders", {
         let deep =
             (0..500).take_while(|_| sys!(mkdir(c"d".as_ptr(), 0o755)) == 0 && sys!(chdir(c"d".as_ptr())) == 0).count();
