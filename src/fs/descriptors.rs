@@ -118,16 +118,18 @@ impl FileTable {
         Ok(copy)
     }
 
-    /// Takes out one of the files that exec closes; None when there is none left. Can't fail.
-    pub fn take_close_on_exec(&mut self) -> Option<Arc<File>> {
-        let (word, bits) = self.close_on_exec.iter().enumerate().find(|(_, bits)| **bits != 0)?;
-        let number = word * WORD + bits.trailing_zeros() as usize;
+    /// Takes out the first file from `*next` on that exec closes, and moves `*next` past it: there may be a million of
+    /// them. None when there is none left. Can't fail.
+    pub fn take_close_on_exec(&mut self, next: &mut usize) -> Option<Arc<File>> {
+        let number = first_set(&self.close_on_exec, *next)?;
+        *next = number + 1;
         self.take(number)
     }
 
-    /// Takes out one of the files from `first` to `last`, for `close_range(2)`.
-    pub fn take_in_range(&mut self, first: u32, last: u32) -> Option<Arc<File>> {
-        let number = self.next_open(first).filter(|number| *number <= last)?;
+    /// Takes out the first file from `*next` to `last`, and moves `*next` past it: for `close_range(2)`.
+    pub fn take_in_range(&mut self, next: &mut u32, last: u32) -> Option<Arc<File>> {
+        let number = self.next_open(*next).filter(|number| *number <= last)?;
+        *next = number + 1;
         self.take(number as usize)
     }
 
@@ -147,8 +149,7 @@ impl FileTable {
 
     /// The lowest open descriptor from `from` on, for /proc/PID/fd.
     pub fn next_open(&self, from: u32) -> Option<u32> {
-        let rest = self.files.get(from as usize..)?;
-        rest.iter().position(Option::is_some).map(|offset| from + offset as u32)
+        first_set(&self.used, from as usize).map(|number| number as u32)
     }
 
     /// One past the highest descriptor that the table has room for, for /proc/PID/status.
@@ -216,6 +217,18 @@ fn set_bit(words: &mut [u64], number: usize, value: bool) {
     if let Some(word) = words.get_mut(number / WORD) {
         let mask = 1 << (number % WORD);
         *word = if value { *word | mask } else { *word & !mask };
+    }
+}
+
+/// The first bit from `start` on that is set.
+fn first_set(words: &[u64], start: usize) -> Option<usize> {
+    let mut number = start;
+    loop {
+        let set = words.get(number / WORD)? >> (number % WORD);
+        if set != 0 {
+            return Some(number + set.trailing_zeros() as usize);
+        }
+        number = (number / WORD + 1) * WORD;
     }
 }
 

@@ -177,7 +177,8 @@ impl Replacement {
         if let Some(files) = self.files {
             drop(process.replace_files(Some(files)));
         }
-        while let Ok(Some(file)) = process.with_files(|files| Ok(files.take_close_on_exec())) {
+        let mut next = 0;
+        while let Ok(Some(file)) = process.with_files(|files| Ok(files.take_close_on_exec(&mut next))) {
             file.descriptor_closed(process.pid);
         }
         process.signals.replace_actions(self.signal_actions);

@@ -10,6 +10,7 @@ use crate::lock::{Lock, Rank};
 use crate::memory::user_access::{self, UserAddress};
 use crate::task::Thread;
 use crate::task::limits::Resource;
+use crate::task::yield_point::yield_point;
 use alloc::sync::Arc;
 use zerocopy::FromBytes;
 
@@ -119,8 +120,13 @@ pub fn close_range(thread: &Thread, first: u32, last: u32, flags: u32) -> Result
             Ok(())
         });
     }
-    while let Some(file) = thread.process.with_files(|files| Ok(files.take_in_range(first, last)))? {
+    let mut next = first;
+    while let Some(file) = thread.process.with_files(|files| Ok(files.take_in_range(&mut next, last)))? {
         file.descriptor_closed(thread.process.pid);
+        drop(file);
+        if yield_point() {
+            break;
+        }
     }
     Ok(())
 }

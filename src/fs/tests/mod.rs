@@ -331,13 +331,15 @@ fn does_a_table_give_the_lowest_free_descriptor() {
     assert_eq!(add(&mut table, 199), Ok(199));
     assert_eq!(add(&mut table, 199), Err(Errno::EMFILE));
     let mut copy = table.try_clone().unwrap();
-    let closed = std::iter::from_fn(|| copy.take_close_on_exec()).count();
+    let mut next = 0;
+    let closed = std::iter::from_fn(|| copy.take_close_on_exec(&mut next)).count();
     assert_eq!((closed, copy.get(70).err(), copy.get(199).err()), (2, Some(Errno::EBADF), Some(Errno::EBADF)));
     assert_eq!(add(&mut copy, 0), Ok(70));
     assert!(table.replace(3, file.clone(), true, 200).unwrap().is_some());
     assert_eq!((table.close_on_exec(3), table.close_on_exec(4)), (Ok(true), Ok(false)));
     assert_eq!(table.replace(200, file.clone(), true, 200).err(), Some(Errno::EBADF));
-    let removed = std::iter::from_fn(|| table.take_in_range(3, u32::MAX)).count();
+    let mut next = 3;
+    let removed = std::iter::from_fn(|| table.take_in_range(&mut next, u32::MAX)).count();
     assert_eq!((removed, table.next_open(0), table.next_open(3)), (129, Some(0), None));
 }
 

@@ -1,6 +1,7 @@
 //! Calls that could keep the kernel busy for long. The kernel isn't preempted: while it works for one process no other
 //! runs. So here one process makes such a call, and another one watches how long it was kept waiting.
 
+use conformance::elf::Elf;
 use conformance::support::*;
 use conformance::{answers, case, sys};
 use std::ffi::CStr;
@@ -65,6 +66,13 @@ fn read_over_and_over(file: i32) -> i32 {
     let buffer = map(size, READ_WRITE, 0);
     let pieces = [libc::iovec { iov_base: buffer, iov_len: size }; 1024];
     i32::from(sys!(readv(file, pieces.as_ptr(), 1024)) <= 0)
+}
+
+/// Descriptors, all of them for one file. That many only root may have.
+fn many_descriptors(file: i32, how: i32) -> Vec<i32> {
+    let count = 100_000;
+    sys!(setrlimit(libc::RLIMIT_NOFILE, &libc::rlimit { rlim_cur: count + 100, rlim_max: count + 100 }));
+    (0..count).map(|_| sys!(fcntl(file, how, 0))).take_while(|descriptor| *descriptor >= 0).collect()
 }
 
 extern "C" fn nothing(_: i32) {}
@@ -162,6 +170,31 @@ pub const CASES: &[Case] = &[
             let area = map(64 * GIB, READ_WRITE, 0);
             let moved = sys!(mremap(area, 64 * GIB, 65 * GIB, libc::MREMAP_MAYMOVE));
             i32::from(moved == libc::MAP_FAILED)
+        })
+    ),
+    case!(
+        "many_descriptors_closed_by_one_call",
+        watched(|| {
+            let opened = many_descriptors(open(c"/dev/null", libc::O_RDONLY), libc::F_DUPFD);
+            let closed = sys!(syscall(libc::SYS_close_range, 3, u32::MAX, 0));
+            i32::from(opened.len() != 100_000 || closed != 0)
+        })
+    ),
+    case!("many_descriptors_closed_by_execve", {
+        make_file(c"program", &Elf::right().bytes(), 0o755);
+        watched(|| {
+            many_descriptors(open(c"/dev/null", libc::O_RDONLY), libc::F_DUPFD_CLOEXEC);
+            execve(c"./program", &[c"x"], &[]);
+            1
+        })
+    }),
+    case!(
+        "many_descriptors_waited_for",
+        watched(|| {
+            let (empty, _other_end) = pipe();
+            let waited = |&fd: &i32| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+            let mut waited: Vec<_> = many_descriptors(empty, libc::F_DUPFD).iter().map(waited).collect();
+            sys!(poll(waited.as_mut_ptr(), waited.len() as u64, 20))
         })
     ),
     case!("a_long_call_ends_when_its_process_is_killed", {
