@@ -53,10 +53,7 @@ impl Identity {
     pub fn new(caller: &Caller, rights: FileRights) -> Self {
         let (old, new) = (caller.credentials, &rights.credentials);
         let is_secure = rights.changes_ids || new.is_secure();
-        let changed = [(old.user, new.user), (old.group, new.group)]
-            .iter()
-            .any(|(old, new)| old.effective != new.effective || old.file_system != new.file_system);
-        let has_other_rights = is_secure || changed;
+        let has_other_rights = is_secure || new.act_differently_from(old);
         let cleared = if rights.sets_ids { CLEARED_BY_SET_ID } else { READ_IMPLIES_EXEC };
         let stack_limit = caller.stack_limit;
         Self {

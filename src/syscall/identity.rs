@@ -118,21 +118,12 @@ fn change(thread: &Thread, new: impl FnOnce(&Credentials) -> Result<Credentials,
     let process = &thread.process;
     let old = process.credentials();
     let new = Arc::try_new(new(&old)?).map_err(|_| Errno::ENOMEM)?;
-    // Whoever acts with other rights than before may hold what its new user must not read.
-    let acts_as =
-        |credentials: &Credentials| [credentials.user, credentials.group].map(|ids| [ids.effective, ids.file_system]);
-    if acts_as(&new) != acts_as(&old) {
-        process.is_dumpable.store(false, Relaxed);
-        process.parent_death_signal.store(0, Relaxed);
-    }
     let user = new.user.real;
     if user != old.user.real {
         process.is_one_too_many.store(fork::user_exceeds_limit(process, user), Relaxed);
     }
-    // Whoever takes other ids may hold what is none of their user's business; and nobody is to signal it for its parent's end.
-    let acts_as =
-        |credentials: &Credentials| [credentials.user, credentials.group].map(|ids| (ids.effective, ids.file_system));
-    if acts_as(&old) != acts_as(&new) {
+    if new.act_differently_from(&old) {
+        // What it did and read as somebody else is none of its new user's business, nor may its parent's end kill it.
         process.is_dumpable.store(false, Relaxed);
         process.parent_death_signal.store(0, Relaxed);
     }

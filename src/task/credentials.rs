@@ -133,6 +133,12 @@ impl Credentials {
         self.user.effective != self.user.real || self.group.effective != self.group.real
     }
 
+    /// Whether what somebody may do with these isn't what he may do with the others: the ids that are asked for differ.
+    pub fn act_differently_from(&self, other: &Self) -> bool {
+        let differ = |one: Ids, other: Ids| one.effective != other.effective || one.file_system != other.file_system;
+        differ(self.user, other.user) || differ(self.group, other.group)
+    }
+
     /// May read and write any file.
     #[inline]
     pub fn overrides_permissions(&self) -> bool {

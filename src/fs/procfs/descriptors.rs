@@ -110,6 +110,7 @@ impl Generated for Link {
 
 impl Generated for Information {
     fn text(&self) -> Result<Text, Errno> {
+        allows(&self.0.process)?;
         let file = self.0.file()?;
         let (position, flags, mount) = (file.position(), file.flags().bits(), file.location.mount.id);
         let mut text = Text::new();

@@ -45,6 +45,20 @@ fn groups() -> String {
     format!("{:?}", groups.get(..count.max(0) as usize).unwrap_or_default())
 }
 
+const SAME: u32 = u32::MAX;
+
+const CHANGES_OF_IDS: [fn() -> i32; 9] = [
+    || sys!(setresuid(1000, SAME, SAME)),
+    || sys!(setresuid(SAME, 1000, SAME)),
+    || sys!(setresuid(SAME, SAME, 1000)),
+    || sys!(setfsuid(1000)),
+    || sys!(setfsuid(0)),
+    || sys!(setresgid(1000, SAME, SAME)),
+    || sys!(setresgid(SAME, 1000, SAME)),
+    || sys!(setfsgid(1000)),
+    || sys!(setgroups(1, &1000)),
+];
+
 pub const CASES: &[Case] = &[
     case!("chmod_sets_all_twelve_bits", {
         make_file(c"f", b"", 0o644);
@@ -271,6 +285,18 @@ pub const CASES: &[Case] = &[
             sys!(mkdir(c"d".as_ptr(), 0o755));
             answers!(owner(c"f"), owner(c"d"))
         })
+    ),
+    case!(
+        "what_a_change_of_ids_changes_besides",
+        CHANGES_OF_IDS
+            .map(|change| asked_in_child(|| {
+                sys!(prctl(libc::PR_SET_PDEATHSIG, libc::SIGUSR1));
+                let result = change();
+                let mut signal = 0;
+                sys!(prctl(libc::PR_GET_PDEATHSIG, &mut signal));
+                answers!(result, sys!(prctl(libc::PR_GET_DUMPABLE)) == 1, signal)
+            }))
+            .join(" | ")
     ),
     case!("setuid_by_root", asked_in_child(|| answers!(ok(sys!(setuid(1000))), identity(), ok(sys!(setuid(0)))))),
     case!("setuid_by_a_user", as_user(|| answers!(ok(sys!(setuid(0))), ok(sys!(setuid(1000))), ok(sys!(setgid(0)))))),

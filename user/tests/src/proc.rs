@@ -222,6 +222,28 @@ pub const CASES: &[Case] = &[
         "auxv_ends_with_null",
         fs::read("/proc/self/auxv").is_ok_and(|bytes| bytes.len() % 16 == 0 && bytes.ends_with(&[0; 16]))
     ),
+    case!("what_a_process_was_its_new_user_does_not_learn", {
+        let (changed, told) = pipe();
+        let other = fork(|| {
+            sys!(setresgid(1000, 1000, 1000));
+            sys!(setresuid(1000, 1000, 1000));
+            write_all(told, b"x");
+            loop {
+                sys!(pause());
+            }
+        });
+        read_up_to(changed, 1);
+        let answer = as_user(|| {
+            let refusal = |result: std::io::Result<usize>| result.err().and_then(|error| error.raw_os_error());
+            let read = ["environ", "auxv", "fdinfo/0"]
+                .map(|name| refusal(fs::read(format!("/proc/{other}/{name}")).map(|text| text.len())));
+            let followed =
+                ["cwd", "exe", "fd/0"].map(|name| refusal(fs::read_link(format!("/proc/{other}/{name}")).map(|_| 0)));
+            format!("{read:?} {followed:?}")
+        });
+        sys!(kill(other, libc::SIGKILL));
+        answers!(answer, ending(other))
+    }),
     case!("mounts", {
         let mounts = text("/proc/self/mounts");
         answers!(
