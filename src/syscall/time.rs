@@ -119,9 +119,18 @@ pub fn clock_settime(thread: &Thread, clock_id: i32, time: UserAddress) -> Resul
     set_wall_clock(thread, time_ns)
 }
 
+/// As on Linux no time is set from which 30 years of running could lead past what 63 bits hold, nor one that would have the
+/// machine started before 1970.
 fn set_wall_clock(thread: &Thread, time_ns: u64) -> Result<(), Errno> {
+    const LATEST_NS: u64 = (i64::MAX as u64 / NS_PER_SECOND - 30 * 365 * 24 * 60 * 60) * NS_PER_SECOND;
+    if time_ns >= LATEST_NS {
+        return Err(Errno::EINVAL);
+    }
     if !thread.process.credentials().is_privileged() {
         return Err(Errno::EPERM);
+    }
+    if time_ns < clock::now_ns() {
+        return Err(Errno::EINVAL);
     }
     clock::set_wall_clock_ns(time_ns);
     Ok(())

@@ -16,16 +16,35 @@ fn seconds() -> [i64; 3] {
     [time.tv_sec, old.tv_sec, sys!(time(std::ptr::null_mut()))]
 }
 
-pub const CASES: &[Case] = &[case!("a_new_time_is_seen_at_once", {
-    if !is_keel() {
-        "only asked in Keel".to_owned()
-    } else {
-        let before = seconds()[0];
-        let far = 2_000_000_000;
-        let set = ok(sys!(clock_settime(libc::CLOCK_REALTIME, &libc::timespec { tv_sec: far, tv_nsec: 0 })));
-        let seen = seconds().map(|time| (far..far + 2).contains(&time));
-        let back = ok(sys!(clock_settime(libc::CLOCK_REALTIME, &libc::timespec { tv_sec: before, tv_nsec: 0 })));
-        let seen_again = seconds().map(|time| (before..before + 2).contains(&time));
-        answers!(set, format!("{seen:?}"), back, format!("{seen_again:?}"))
-    }
-})];
+/// Linux's latest time that can be set: 30 years of running later the nanoseconds still fit 63 bits.
+const LATEST: i64 = i64::MAX / 1_000_000_000 - 30 * 365 * 24 * 60 * 60;
+
+pub const CASES: &[Case] = &[
+    case!("a_new_time_is_seen_at_once", {
+        if !is_keel() {
+            "only asked in Keel".to_owned()
+        } else {
+            let before = seconds()[0];
+            let far = 2_000_000_000;
+            let set = ok(sys!(clock_settime(libc::CLOCK_REALTIME, &libc::timespec { tv_sec: far, tv_nsec: 0 })));
+            let seen = seconds().map(|time| (far..far + 2).contains(&time));
+            let back = ok(sys!(clock_settime(libc::CLOCK_REALTIME, &libc::timespec { tv_sec: before, tv_nsec: 0 })));
+            let seen_again = seconds().map(|time| (before..before + 2).contains(&time));
+            answers!(set, format!("{seen:?}"), back, format!("{seen_again:?}"))
+        }
+    }),
+    case!("what_time_can_not_be_set", {
+        if !is_keel() {
+            "only asked in Keel".to_owned()
+        } else {
+            let times = [(0, 1), (-1, 0), (1, -1), (1, 1_000_000_000), (LATEST, 0), (i64::MAX, 0), (LATEST - 1, 0)];
+            let before = seconds()[0];
+            let answers = times.map(|(tv_sec, tv_nsec)| {
+                ok(sys!(clock_settime(libc::CLOCK_REALTIME, &libc::timespec { tv_sec, tv_nsec })))
+            });
+            let seen = seconds().map(|time| (LATEST - 1..LATEST + 1).contains(&time));
+            let back = ok(sys!(clock_settime(libc::CLOCK_REALTIME, &libc::timespec { tv_sec: before, tv_nsec: 0 })));
+            answers!(answers.join(" "), format!("{seen:?}"), back)
+        }
+    }),
+];
