@@ -72,6 +72,7 @@ impl<F: MappableFile> ImageMemory for NewImage<F> {
             stack_start: process.stack_pointer,
             arguments: process.argument_strings.clone(),
             environment: process.environment_strings.clone(),
+            auxiliary: process.auxiliary_vector.clone(),
         };
     }
 }

@@ -59,6 +59,7 @@ pub struct LoadedProcess {
     /// argv's strings, for /proc/PID/cmdline; they end where those of the environment begin.
     pub argument_strings: Range<u64>,
     pub environment_strings: Range<u64>,
+    pub auxiliary_vector: Range<u64>,
     pub auxiliary: AuxiliaryVector,
 }
 
@@ -188,6 +189,7 @@ fn loaded(plan: Plan, stack: &StackPlan, auxiliary: AuxiliaryVector, page_table_
         mmap_base: plan.layout.mmap_base,
         argument_strings: stack.argument_strings.clone(),
         environment_strings: stack.environment_strings.clone(),
+        auxiliary_vector: stack.auxiliary.clone(),
         auxiliary,
     }
 }

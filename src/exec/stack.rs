@@ -78,6 +78,8 @@ pub struct StackPlan {
     pub filename: u64,
     pub argument_strings: Range<u64>,
     pub environment_strings: Range<u64>,
+    /// Where the auxiliary vector lies.
+    pub auxiliary: Range<u64>,
     pub tls: Option<TlsBlock>,
     platform: u64,
     random: u64,
@@ -110,6 +112,7 @@ impl StackPlan {
         let words = pointers.saturating_add(AUX_ENTRIES * 2);
         top.take((words as u64).saturating_mul(WORD))?;
         let stack_pointer = top.0 & !15;
+        let auxiliary = stack_pointer.saturating_add((pointers as u64).saturating_mul(WORD));
         let used = layout.stack_top.saturating_sub(page_down(stack_pointer));
         if used > stack_limit.max(SMALLEST_LIMIT) {
             return Err(Errno::E2BIG);
@@ -121,6 +124,7 @@ impl StackPlan {
             filename,
             argument_strings: strings_start..environment_start,
             environment_strings: environment_start..strings_end,
+            auxiliary: auxiliary..auxiliary.saturating_add(size_of::<AuxiliaryVector>() as u64),
             tls,
             platform,
             random,

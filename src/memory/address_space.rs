@@ -39,7 +39,7 @@ impl Limits {
     pub const DEFAULT: Self = Self { address_space: u64::MAX, data: u64::MAX, stack: 8 << 20 };
 }
 
-/// What exec placed where: for /proc/PID/{stat,cmdline,environ} and brk's limit.
+/// What exec placed where: for /proc/PID/{stat,cmdline,environ,auxv} and brk's limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProgramLayout {
     pub text: Range<u64>,
@@ -47,6 +47,7 @@ pub struct ProgramLayout {
     pub stack_start: u64,
     pub arguments: Range<u64>,
     pub environment: Range<u64>,
+    pub auxiliary: Range<u64>,
 }
 
 /// Where a mapping may go.
@@ -474,7 +475,7 @@ impl AddressSpace {
             digest.add(value);
         }
         let layout = &self.layout;
-        for range in [&layout.text, &layout.data, &layout.arguments, &layout.environment] {
+        for range in [&layout.text, &layout.data, &layout.arguments, &layout.environment, &layout.auxiliary] {
             digest.add(range.start);
             digest.add(range.end);
         }

@@ -349,40 +349,9 @@ fn copy_range(
     }
 }
 
-/// Read from where it lies: above the initial stack's NULLs that end argv and envp.
 fn auxiliary_vector(subject: &Subject, text: &mut Text) -> Result<(), Errno> {
-    const WORD: u64 = 8;
-    const ENTRIES_MAX: usize = 64;
     allows(&subject.process)?;
-    let read = |space: &mut AddressSpace, address: u64| -> Option<u64> {
-        let mut word = [0; WORD as usize];
-        space.read_bytes(address, &mut word).ok()?;
-        Some(u64::from_le_bytes(word))
-    };
-    let pairs = subject.with_memory(|space| {
-        let mut at = space.layout.stack_start;
-        let argument_count = read(space, at)?;
-        at = at.checked_add(argument_count.checked_add(2)?.checked_mul(WORD)?)?;
-        let end = at.checked_add(STRINGS_MAX)?;
-        while at < end && read(space, at)? != 0 {
-            at += WORD;
-        }
-        let mut words = arrayvec::ArrayVec::<u64, { 2 * ENTRIES_MAX }>::new();
-        loop {
-            at += WORD;
-            let kind = read(space, at)?;
-            at += WORD;
-            words.try_push(kind).ok()?;
-            words.try_push(read(space, at)?).ok()?;
-            if kind == 0 {
-                return Some(words);
-            }
-        }
-    });
-    for word in pairs.flatten().unwrap_or_default() {
-        text.push(&word.to_le_bytes())?;
-    }
-    Ok(())
+    copy_range(subject, text, |space| space.layout.auxiliary.clone())
 }
 
 /// One line for each area; the files' names are looked up when the address space is no longer locked.
