@@ -412,15 +412,16 @@ fn write_stat(buffer: UserAddress, status: &Status) -> Result<(), Errno> {
 fn write_statfs(buffer: UserAddress, mount: &Mount) -> Result<(), Errno> {
     let file_system = &mount.file_system;
     let usage = file_system.usage();
-    let free = usage.pages_limit.saturating_sub(usage.pages);
     // As on Linux: where there is no limit, none is shown.
-    let inodes_limit = if usage.inodes_limit == u64::MAX { 0 } else { usage.inodes_limit };
+    let [pages_limit, inodes_limit] =
+        [usage.pages_limit, usage.inodes_limit].map(|limit| if limit == u64::MAX { 0 } else { limit });
+    let free = pages_limit.saturating_sub(usage.pages);
     // The values of ST_RDONLY and its like are those of the mount's flags; NO_ACCESS_TIME is the same too.
     let known = MountFlags::READ_ONLY | MountFlags::NO_SET_ID | MountFlags::NO_DEVICES | MountFlags::NO_EXECUTE;
     let filled = StatFs {
         kind: file_system.kind.magic(),
         block_size: PAGE_SIZE as u64,
-        blocks: usage.pages_limit,
+        blocks: pages_limit,
         blocks_free: free,
         blocks_available: free,
         files: inodes_limit,

@@ -287,6 +287,23 @@ pub const CASES: &[Case] = &[
             mode()
         )
     }),
+    case!("a_file_system_without_limits", {
+        alone();
+        let limits = |options: &CStr| {
+            mount_with(c"x", c"a", Some(c"tmpfs"), 0, Some(options));
+            let mut status = std::mem::MaybeUninit::<libc::statfs>::uninit();
+            let told = ok(sys!(statfs(c"a".as_ptr(), status.as_mut_ptr())));
+            // SAFETY: the kernel has filled it in, or it isn't looked at.
+            let status = (told == "ok").then(|| unsafe { status.assume_init() });
+            status.map_or(told, |status| {
+                format!(
+                    "{} {} {} {} {}",
+                    status.f_blocks, status.f_bfree, status.f_bavail, status.f_files, status.f_ffree
+                )
+            })
+        };
+        answers!(limits(c"size=0,nr_inodes=0"), limits(c"size=40k,nr_inodes=5"), limits(c"size=0,nr_inodes=2k"))
+    }),
     case!("a_removed_folder_is_no_place_for_a_mount", {
         alone();
         sys!(chdir(c"a".as_ptr()));
