@@ -3,7 +3,7 @@
 use super::content::{Content, SIZE_MAX, Writer};
 use super::device::{Device, Opened, Request};
 use super::generated::Listed;
-use super::inode::{Body, Inode};
+use super::inode::{Body, Inode, S_IFCHR, WriteAccess};
 use super::mount::{Location, MountFlags};
 use super::open_count::Counted;
 use super::open_flags::OpenFlags;
@@ -24,6 +24,8 @@ pub struct File {
     flags: AtomicU32,
     readable: bool,
     writable: bool,
+    /// Whether it counts as one of its inode's writers: files that have no name at first don't, as on Linux.
+    is_counted_writer: bool,
     position: AtomicU64,
     /// Who reads, writes or seeks by the position: who shares the file never gets the same bytes twice, nor writes over
     /// another's. Pipes and devices have no position, and may wait.
@@ -75,8 +77,7 @@ pub enum Whence {
 const GENERATED_POSITIONS: u64 = 1 << 40;
 
 impl File {
-    /// An open file for `location`. Access has been checked; if the file is writable, its inode counts a writer, whom the
-    /// file takes over.
+    /// An open file for `location`. Access has been checked.
     pub(super) fn new(location: Location, flags: OpenFlags) -> Result<Self, Errno> {
         let counted = Counted::new()?;
         let kind = match &location.dentry.inode.body {
@@ -85,6 +86,7 @@ impl File {
             Body::Directory => Kind::Directory,
             Body::Generated(_) if location.dentry.inode.is_directory() => Kind::Directory,
             Body::Generated(_) => Kind::Generated(Lock::new(Rank::OpenFile, Vec::new())),
+            Body::Device(_) if location.dentry.inode.kind() != S_IFCHR => return Err(Errno::ENXIO),
             Body::Device(number) => {
                 let device = super::device::find(*number)?;
                 Kind::Device(device, device.open(*number, flags)?)
@@ -101,6 +103,7 @@ impl File {
             location,
             readable: flags.is_readable(),
             writable: flags.is_writable(),
+            is_counted_writer: false,
             flags: AtomicU32::new(flags.difference(OpenFlags::OPENING).bits()),
             position: AtomicU64::new(0),
             mover: Turn::new(),
@@ -112,6 +115,12 @@ impl File {
     /// A regular file for execve, which asks for no permission to read.
     pub fn for_execution(location: Location) -> Result<Self, Errno> {
         Self::new(location, OpenFlags::empty())
+    }
+
+    /// Takes over what its inode counts for it.
+    pub(super) fn keep_writer(&mut self, writer: WriteAccess<'_>) {
+        writer.keep();
+        self.is_counted_writer = true;
     }
 
     #[inline]
@@ -459,7 +468,7 @@ impl Drop for File {
             self.inode().locks.release_file(core::ptr::from_ref(self).addr());
         }
         match &self.kind {
-            Kind::Regular if self.writable => self.inode().end_write(),
+            Kind::Regular if self.is_counted_writer => self.inode().end_write(),
             Kind::Pipe(pipe, end) => pipe.close_end(*end),
             _ => {}
         }

@@ -66,11 +66,11 @@ pub fn open_location(context: &Context<'_>, location: Location, flags: OpenFlags
 fn finish(context: &Context<'_>, location: Location, flags: OpenFlags, truncates: bool) -> Result<Arc<File>, Errno> {
     let inode = Arc::clone(&location.dentry.inode);
     let writer = (inode.is_regular() && (flags.is_writable() || truncates)).then(|| inode.allow_write()).transpose()?;
-    let file = File::new(location, flags)?;
+    let mut file = File::new(location, flags)?;
     let mut truncating = None;
     match writer {
         // From here on the file gives the writer back.
-        Some(writer) if flags.is_writable() => writer.keep(),
+        Some(writer) if flags.is_writable() => file.keep_writer(writer),
         only_truncating => truncating = only_truncating,
     }
     // What the kernel makes up has no length.

@@ -3,7 +3,7 @@
 
 use conformance::support::*;
 use conformance::{answers, case, sys};
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 /// `struct open_how`.
 #[repr(C)]
@@ -271,6 +271,39 @@ pub const CASES: &[Case] = &[
             status_of(c"new").is_some(),
             status_of(c"file").map_or(0, |status| status.st_size)
         )
+    }),
+    case!("a_file_in_memory_that_is_opened_again", {
+        let memory = sys!(memfd_create(c"x".as_ptr(), 0));
+        let again = |file: i32, flags: i32| {
+            let path = CString::new(format!("/proc/self/fd/{file}")).unwrap_or_default();
+            open(&path, flags)
+        };
+        let program = conformance::elf::Elf::with(|_| {}).bytes();
+        write_all(memory, &program);
+        sys!(fchmod(memory, 0o755));
+        let run = |file: i32| {
+            let path = CString::new(format!("/proc/self/fd/{file}")).unwrap_or_default();
+            exec_answer(&path, &[c"x"])
+        };
+        let (while_new, reading) = (run(memory), again(memory, libc::O_RDONLY));
+        let writing = again(memory, libc::O_RDWR);
+        let while_written = run(memory);
+        close(memory);
+        answers!(
+            while_new,
+            ok(writing),
+            while_written,
+            run(reading),
+            close(writing),
+            run(reading),
+            ok(again(reading, libc::O_RDWR)),
+            run(reading)
+        )
+    }),
+    case!("a_block_device_that_nobody_drives", {
+        // The numbers of the console, were it a character device.
+        sys!(mknod(c"block".as_ptr(), libc::S_IFBLK | 0o600, libc::makedev(5, 1)));
+        answers!(ok(open(c"block", libc::O_RDONLY)), ok(open(c"block", libc::O_PATH)))
     }),
     case!("a_removed_file_gets_no_new_name", {
         make_file(c"file", b"", 0o644);

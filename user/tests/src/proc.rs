@@ -41,6 +41,12 @@ fn own(path: &str) -> String {
     format!("/proc/{}/{path}", sys!(getpid()))
 }
 
+/// Opens a file, and gives it this descriptor.
+fn open_as(path: &std::ffi::CStr, number: i32) -> String {
+    let file = support::open(path, libc::O_RDONLY);
+    if file == number { "ok".into() } else { ok(sys!(dup2(file, number))) }
+}
+
 /// Whom the files of this process belong to, what may be done with them, and whether they can be opened.
 fn files_with_owners() -> String {
     let names = [
@@ -421,6 +427,56 @@ pub const CASES: &[Case] = &[
             list(descriptors),
             ok(support::open(c"cmdline", libc::O_RDONLY)),
             ok(support::open(&path("stat"), libc::O_RDONLY))
+        )
+    }),
+    case!("paths_through_magic_links", {
+        make_file(c"file", b"content", 0o644);
+        make_file(c"gone", b"gone", 0o644);
+        sys!(mkdir(c"folder".as_ptr(), 0o755));
+        sys!(symlink(c"/proc/self/fd/3".as_ptr(), c"link".as_ptr()));
+        sys!(symlink(c"/proc/self/cwd/folder/".as_ptr(), c"through".as_ptr()));
+        let (gone, folder) = (open_as(c"gone", 3), open_as(c"folder", 4));
+        sys!(unlink(c"gone".as_ptr()));
+        let opened = |path: &std::ffi::CStr, flags: i32| {
+            let file = support::open(path, flags);
+            let told = ok(file);
+            close(file);
+            told
+        };
+        answers!(
+            gone,
+            folder,
+            content(c"link"),
+            opened(c"link", libc::O_RDWR | libc::O_CREAT),
+            opened(c"link", libc::O_RDWR | libc::O_CREAT | libc::O_EXCL),
+            opened(c"link", libc::O_RDONLY | libc::O_NOFOLLOW),
+            opened(c"/proc/self/fd/3", libc::O_RDONLY | libc::O_NOFOLLOW),
+            opened(c"/proc/self/fd/3/", libc::O_RDONLY),
+            opened(c"/proc/self/fd/3/x", libc::O_RDONLY),
+            opened(c"/proc/self/fd/4/new", libc::O_CREAT),
+            opened(c"/proc/self/fd/4/", libc::O_RDONLY),
+            opened(c"/proc/self/fd/4/../file", libc::O_RDONLY),
+            opened(c"/proc/self/fd/4/.", libc::O_CREAT),
+            opened(c"through/new", libc::O_RDONLY | libc::O_CREAT),
+            opened(c"/proc/self/cwd/file", libc::O_RDONLY),
+            opened(c"/proc/self/root/..", libc::O_RDONLY),
+            opened(c"/proc/self/fd/99", libc::O_CREAT),
+            opened(c"/proc/self/fd/03", libc::O_RDONLY),
+            opened(c"/proc/self/nothing/../stat", libc::O_RDONLY),
+            opened(c"/proc/self/stat/..", libc::O_RDONLY),
+            opened(c"/proc/./self/../self/stat", libc::O_RDONLY),
+            opened(c"/proc/self", libc::O_RDONLY | libc::O_NOFOLLOW),
+            opened(c"/proc/self/", libc::O_RDONLY | libc::O_NOFOLLOW),
+            opened(c"/proc/self/cwd/folder", libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW),
+            ok(sys!(mkdir(c"/proc/self/fd/4/inner".as_ptr(), 0o755))),
+            ok(sys!(rename(c"/proc/self/fd/4/inner".as_ptr(), c"outer".as_ptr()))),
+            ok(sys!(rename(c"/proc/self/fd/3".as_ptr(), c"outer".as_ptr()))),
+            ok(sys!(unlink(c"/proc/self/fd/3".as_ptr()))),
+            ok(sys!(truncate(c"/proc/self/fd/3".as_ptr(), 1))),
+            ok(sys!(chmod(c"/proc/self/fd/4".as_ptr(), 0o700))),
+            ok(sys!(chmod(c"/proc/self/stat".as_ptr(), 0o700))),
+            ok(sys!(access(c"/proc/self/fd/3".as_ptr(), libc::R_OK))),
+            content(c"/proc/self/fd/3")
         )
     }),
     case!("files_of_a_zombie_are_roots", {
