@@ -93,6 +93,8 @@ pub fn init() {
     }
     cpu::set_syscall_entry(VirtAddr::from_ptr(syscall_entry as *const ()));
     interrupts::set_system_call_handler(|frame| {
+        // As asm/syscall_entry.asm does: the number, for calls that are made again after a signal.
+        frame.error_code = frame.rax;
         x86_64::instructions::interrupts::enable();
         frame.rax = syscall_dispatch(frame) as u64;
         x86_64::instructions::interrupts::disable();

@@ -3,7 +3,8 @@
 ;   - rax holds the result; an unknown number is answered with -ENOSYS;
 ;   - `syscall` leaves its return address in rcx and the flags in r11; every other register is as it was;
 ;   - `int 0x80` changes no register but rax;
-;   - the flags are as they were, the direction flag included (the kernel clears it for itself only).
+;   - the flags are as they were, the direction flag included (the kernel clears it for itself only);
+;   - a call that a signal cuts short is made again after its handler, as the same call.
 ;
 ; Usage: syscall_gate [syscall]. With an argument only the `syscall` gate is tried, and the program is then a Linux
 ; program too; Linux's int 0x80 has i386's numbers, so the other half can't be compared with it.
@@ -13,13 +14,22 @@ bits 64
 default rel
 
 SYS_WRITE   equ 1
+SYS_SIGACTION equ 13
+SYS_SIGRETURN equ 15
+SYS_NANOSLEEP equ 35
+SYS_SETITIMER equ 38
 SYS_GETPID  equ 39
+SYS_FORK    equ 57
 SYS_EXIT    equ 60
+SYS_WAIT4   equ 61
 SYS_NONE    equ 0x3fff                  ; no table has it
 ENOSYS      equ 38
 STDOUT      equ 1
 FLAG_DF     equ 1 << 10
 FLAG_CF     equ 1 << 0
+SIGALRM     equ 14
+SA_RESTORER equ 0x04000000
+SA_RESTART  equ 0x10000000
 
 ; The patterns that the registers hold across the crossing: distinct, and with bits in both halves.
 PATTERN     equ 0x0123456700000000
@@ -29,6 +39,12 @@ text_ok:        db ": ok", 10
 text_ok_length: equ $ - text_ok
 text_bad:        db ": FAILED", 10
 text_bad_length: equ $ - text_bad
+
+; How long the child lives, and when the signal comes: struct timespec, struct itimerval.
+lifetime:       dq 0, 200000000
+alarm:          dq 0, 0, 0, 30000
+; struct sigaction: handler, flags, restorer, mask.
+action:         dq handler, SA_RESTORER | SA_RESTART, restorer, 0
 
 section .bss
 failures:       resq 1
@@ -127,6 +143,43 @@ section .text
         sete    al
 %endmacro
 
+handler:
+        ret
+restorer:
+        mov     eax, SYS_SIGRETURN
+        syscall
+
+; is_restarted GATE: al = 1 if a wait for a child is one still when a handler has run meanwhile.
+%macro is_restarted 1
+        mov     eax, SYS_FORK
+        syscall
+        test    eax, eax
+        jz      child
+        mov     r12, rax
+        mov     eax, SYS_SETITIMER
+        xor     edi, edi
+        lea     rsi, [alarm]
+        xor     edx, edx
+        syscall
+        mov     eax, SYS_WAIT4
+        mov     rdi, -1
+        xor     esi, esi
+        xor     edx, edx
+        xor     r10d, r10d
+        %1
+        cmp     rax, r12
+        sete    al
+%endmacro
+
+child:
+        mov     eax, SYS_NANOSLEEP
+        lea     rdi, [lifetime]
+        xor     esi, esi
+        syscall
+        mov     eax, SYS_EXIT
+        xor     edi, edi
+        syscall
+
 global _start
 _start:
         mov     r15, [rsp]              ; argc decides at the end; parked on the stack, as r15 is a test subject
@@ -180,6 +233,15 @@ after_unknown:
         flags_survive syscall
         say     "syscall: flags kept"
 
+        mov     eax, SYS_SIGACTION
+        mov     edi, SIGALRM
+        lea     rsi, [action]
+        xor     edx, edx
+        mov     r10d, 8
+        syscall
+        is_restarted syscall
+        say     "syscall: made again after a signal"
+
         cmp     qword [rsp], 2
         jae     finish
 
@@ -229,6 +291,9 @@ after_unknown:
 
         flags_survive int 0x80
         say     "int 0x80: flags kept"
+
+        is_restarted int 0x80
+        say     "int 0x80: made again after a signal"
 
 finish:
         mov     edi, [failures]
