@@ -212,7 +212,10 @@ fn for_each_header(
 
 fn read_table(file: &impl ExecutableFile, head: &Head, offset: u64, bytes: &mut [u8]) -> Result<(), Errno> {
     let end = offset.checked_add(bytes.len() as u64).ok_or(Errno::ENOEXEC)?;
-    if end <= HEAD_SIZE as u64 && end <= file.size() {
+    if end > file.size() {
+        return Err(Errno::ENOEXEC);
+    }
+    if end <= HEAD_SIZE as u64 {
         let range = usize::try_from(offset).and_then(|from| usize::try_from(end).map(|to| from..to));
         let known = range.ok().and_then(|range| head.get(range)).ok_or(Errno::ENOEXEC)?;
         bytes.copy_from_slice(known);

@@ -53,7 +53,7 @@ kernel_test! {
             }
             programs::remove_file(&path);
         }
-        assert!(wrong.is_empty(), "{wrong:#?}");
+        assert!(wrong.is_empty(), "{}", wrong.join("; "));
     }
 
     fn every_number_of_arguments_leaves_the_entry_state_clean() {
