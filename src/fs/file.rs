@@ -214,6 +214,10 @@ impl File {
         match &self.kind {
             Kind::Regular => {
                 let inode = self.inode();
+                // As for a write: past the last byte that a file can have there is nothing to ask for.
+                if position.checked_add(sink.remaining() as u64).is_none_or(|end| end > SIZE_MAX) {
+                    return Err(Errno::EINVAL);
+                }
                 let count = self.content()?.read(inode, position, sink)?;
                 self.touch_accessed();
                 Ok(count)
