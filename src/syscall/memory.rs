@@ -189,6 +189,7 @@ pub fn munmap(thread: &Thread, address: u64, length: u64) -> Result<(), Errno> {
 }
 
 pub fn mprotect(thread: &Thread, address: u64, length: u64, protection: u64) -> Result<(), Errno> {
+    let grows_down = protection & PROT_GROWSDOWN != 0;
     if protection & !(PROT_GROWSDOWN | PROT_GROWSUP | 0xf) != 0 || protection & PROT_GROWSUP != 0 {
         return Err(Errno::EINVAL);
     }
@@ -201,7 +202,18 @@ pub fn mprotect(thread: &Thread, address: u64, length: u64, protection: u64) -> 
     if range.is_empty() {
         return Ok(());
     }
-    with_space(thread, |space| space.protect(range, protection))
+    with_space(thread, |space| {
+        if !grows_down {
+            return space.protect(range, protection);
+        }
+        // A stack, down to where it has grown.
+        let area = space.areas().overlapping(range.clone()).next().ok_or(Errno::ENOMEM)?;
+        if !area.mapping.flags.contains(AreaFlags::GROWS_DOWN) {
+            return Err(Errno::EINVAL);
+        }
+        let whole = area.start..range.end;
+        space.protect(whole, protection)
+    })
 }
 
 /// Left out: MREMAP_DONTUNMAP.
@@ -299,8 +311,10 @@ pub fn mlock(thread: &Thread, address: u64, length: u64) -> Result<(), Errno> {
     check_mapped(thread, range)
 }
 
-pub fn munlock(_: &Thread, _address: u64, _length: u64) -> Result<(), Errno> {
-    Ok(())
+pub fn munlock(thread: &Thread, address: u64, length: u64) -> Result<(), Errno> {
+    let start = address & !(PAGE - 1);
+    let range = page_range(start, length.saturating_add(address - start)).ok_or(Errno::ENOMEM)?;
+    check_mapped(thread, range)
 }
 
 /// ENOMEM if there is a hole in the range.

@@ -130,6 +130,34 @@ pub const CASES: &[Case] = &[
             })
         )
     }),
+    case!("protection_reaches_down_to_where_a_stack_has_grown", {
+        const DOWN: i32 = 0x0100_0000;
+        let memory = map(64, ANONYMOUS);
+        sys!(munmap(memory as *mut _, 64 * PAGE));
+        let top = memory + 60 * PAGE;
+        let stack = map_at(top, 2, libc::MAP_GROWSDOWN | libc::MAP_FIXED);
+        (1..4).for_each(|page| put(top - page * PAGE, 1));
+        let protect = |address: usize, protection| ok(sys!(mprotect(address as *mut _, PAGE, protection)));
+        let writes = |page: usize| {
+            in_child(|| {
+                put(top + PAGE - page * PAGE, 2);
+                0
+            })
+        };
+        answers!(
+            told(stack),
+            protect(top, libc::PROT_READ | DOWN),
+            [0, 1, 2, 4].map(writes).join(" "),
+            protect(map(1, ANONYMOUS), libc::PROT_READ | DOWN),
+            protect(memory, libc::PROT_READ | DOWN)
+        )
+    }),
+    case!("memory_is_unlocked_that_is_there", {
+        let memory = map(3, ANONYMOUS);
+        sys!(munmap((memory + PAGE) as *mut _, PAGE));
+        let unlock = |address: usize, length| ok(sys!(munlock(address as *const _, length)));
+        answers!(unlock(memory + 5, 9), unlock(memory, 2 * PAGE), unlock(memory + PAGE, 1), unlock(memory + PAGE, 0))
+    }),
     case!("only_private_memory_without_a_file_grows_down", {
         let file = open(c"f", libc::O_RDWR | libc::O_CREAT);
         let with = |flags: i32, file| {
