@@ -21,6 +21,7 @@ mod exec_auxiliary;
 mod exec_elf;
 mod exec_process;
 mod exec_rules;
+mod faults;
 mod files;
 mod folders;
 mod helper;
@@ -39,6 +40,8 @@ mod refusals;
 mod remapping;
 mod returning;
 mod signals;
+mod stat;
+mod system;
 mod terminals;
 mod threads;
 mod time;
@@ -59,6 +62,7 @@ const FAMILIES: &[Family] = &[
     ("exec_elf", exec_elf::CASES),
     ("exec_process", exec_process::CASES),
     ("exec_rules", exec_rules::CASES),
+    ("faults", faults::CASES),
     ("files", files::CASES),
     ("folders", folders::CASES),
     ("limits", limits::CASES),
@@ -76,6 +80,8 @@ const FAMILIES: &[Family] = &[
     ("remapping", remapping::CASES),
     ("returning", returning::CASES),
     ("signals", signals::CASES),
+    ("stat", stat::CASES),
+    ("system", system::CASES),
     ("terminals", terminals::CASES),
     ("threads", threads::CASES),
     ("time", time::CASES),

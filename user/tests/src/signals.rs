@@ -1,4 +1,4 @@
-//! Signals: what they do by default, how handlers are called, masks, waiting, restarting, stacks, faults.
+//! Signals: what they do by default, how handlers are called, masks, waiting, restarting, stacks.
 
 use conformance::support::*;
 use conformance::{answers, case, sys};
@@ -16,7 +16,7 @@ static LAST_STACK: AtomicUsize = AtomicUsize::new(0);
 static MASK_INSIDE: AtomicU64 = AtomicU64::new(0);
 static ORDER: Mutex<Vec<i32>> = Mutex::new(Vec::new());
 
-extern "C" fn count(signal: i32) {
+pub extern "C" fn count(signal: i32) {
     COUNT.fetch_add(1, SeqCst);
     LAST_SIGNAL.store(signal, SeqCst);
     MASK_INSIDE.store(mask(), SeqCst);
@@ -36,31 +36,13 @@ extern "C" fn inform(signal: i32, information: *mut libc::siginfo_t, _: *mut lib
     }
 }
 
-/// For faults: remembers what was said and ends, as coming back would fault again.
-extern "C" fn fault(signal: i32, information: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    // SAFETY: the kernel passes a filled siginfo_t and a ucontext; the answer's descriptor is open.
-    unsafe {
-        let address = (*information).si_addr() as usize;
-        let context = context.cast::<libc::ucontext_t>();
-        let trap = (*context).uc_mcontext.gregs[libc::REG_TRAPNO as usize];
-        let error = (*context).uc_mcontext.gregs[libc::REG_ERR as usize];
-        let shown = if address < 0x10000 { format!("{address:#x}") } else { "an address".into() };
-        let text =
-            format!("{} code {} at {shown}, trap {trap}, error {error}", signal_name(signal), (*information).si_code);
-        write_all(FAULT_PIPE.load(SeqCst), text.as_bytes());
-        libc::_exit(0);
-    }
-}
-
-static FAULT_PIPE: AtomicI32 = AtomicI32::new(-1);
-
 extern "C" fn note_order(signal: i32) {
     if let Ok(mut order) = ORDER.try_lock() {
         order.push(signal);
     }
 }
 
-fn install(signal: i32, handler: usize, flags: i32) -> i32 {
+pub fn install(signal: i32, handler: usize, flags: i32) -> i32 {
     // SAFETY: sigaction is plain data; the handler has the signature that its flags ask for.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
@@ -89,7 +71,7 @@ fn set_of(signals: &[i32]) -> libc::sigset_t {
     }
 }
 
-fn block(signals: &[i32]) {
+pub fn block(signals: &[i32]) {
     sys!(sigprocmask(libc::SIG_BLOCK, &set_of(signals), null_mut()));
 }
 
@@ -116,27 +98,6 @@ fn is_in(bits: u64, signal: i32) -> bool {
 
 fn counted() -> i32 {
     COUNT.load(SeqCst)
-}
-
-/// What the handler of a fault says about it.
-fn faulting(signal: i32, action: impl FnOnce()) -> String {
-    let (read_end, write_end) = pipe();
-    let child = fork(|| {
-        FAULT_PIPE.store(write_end, SeqCst);
-        install(signal, fault as *const () as usize, libc::SA_SIGINFO);
-        action();
-        7
-    });
-    close(write_end);
-    let text = String::from_utf8_lossy(&read_to_end(read_end)).into_owned();
-    match ending(child).as_str() {
-        "exit 0" => text,
-        other => format!("{text}({other})"),
-    }
-}
-
-fn without_error_code(answer: String) -> String {
-    answer.split(", error ").next().unwrap_or_default().to_owned()
 }
 
 /// How a process ends that gets a signal whose action is the default.
@@ -184,7 +145,7 @@ fn nap(milliseconds: i64) -> (i32, libc::timespec) {
     (sys!(nanosleep(&wanted, &mut left)), left)
 }
 
-fn bad_page(protection: i32) -> *mut u8 {
+pub fn bad_page(protection: i32) -> *mut u8 {
     sys!(mmap(null_mut(), 4096, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)).cast()
 }
 
@@ -464,46 +425,6 @@ pub const CASES: &[Case] = &[
         ending(child);
         answer
     }),
-    case!("alarm_comes", {
-        handle(libc::SIGALRM, 0);
-        let before = sys!(alarm(1));
-        answers!(before, ok(sys!(pause())), counted())
-    }),
-    case!("alarm_tells_what_was_left", {
-        sys!(alarm(100));
-        answers!(sys!(alarm(50)), sys!(alarm(0)), sys!(alarm(0)))
-    }),
-    case!("setitimer_comes_again_and_again", {
-        handle(libc::SIGALRM, 0);
-        let interval = libc::itimerval {
-            it_interval: libc::timeval { tv_sec: 0, tv_usec: 10_000 },
-            it_value: libc::timeval { tv_sec: 0, tv_usec: 10_000 },
-        };
-        let answer = ok(sys!(setitimer(libc::ITIMER_REAL, &interval, null_mut())));
-        while counted() < 3 {
-            sys!(pause());
-        }
-        answers!(answer, counted() >= 3)
-    }),
-    case!("setitimer_refuses", {
-        let bad = libc::itimerval {
-            it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
-            it_value: libc::timeval { tv_sec: 0, tv_usec: 1_000_000 },
-        };
-        answers!(ok(sys!(setitimer(libc::ITIMER_REAL, &bad, null_mut()))), ok(sys!(setitimer(9, &bad, null_mut()))))
-    }),
-    case!("virtual_timer_counts_own_time", {
-        handle(libc::SIGVTALRM, 0);
-        let once = libc::itimerval {
-            it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
-            it_value: libc::timeval { tv_sec: 0, tv_usec: 20_000 },
-        };
-        let answer = ok(sys!(setitimer(libc::ITIMER_VIRTUAL, &once, null_mut())));
-        while counted() == 0 {
-            std::hint::spin_loop();
-        }
-        answers!(answer, counted())
-    }),
     case!("alternate_stack_is_used", {
         let stack = bad_page(libc::PROT_READ | libc::PROT_WRITE);
         let big = sys!(mmap(
@@ -531,168 +452,6 @@ pub const CASES: &[Case] = &[
             ok(sys!(sigaltstack(&libc::stack_t { ss_sp: memory.cast(), ss_flags: 77, ss_size: 4096 }, null_mut()))),
         )
     }),
-    case!("alternate_stack_saves_from_stack_overflow", {
-        let (read_end, write_end) = pipe();
-        let child = fork(|| {
-            FAULT_PIPE.store(write_end, SeqCst);
-            let memory = sys!(mmap(
-                null_mut(),
-                65536,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                -1,
-                0
-            ));
-            sys!(sigaltstack(&libc::stack_t { ss_sp: memory, ss_flags: 0, ss_size: 65536 }, null_mut()));
-            install(libc::SIGSEGV, fault as *const () as usize, libc::SA_SIGINFO | libc::SA_ONSTACK);
-            let limit = libc::rlimit { rlim_cur: 256 * 1024, rlim_max: 256 * 1024 };
-            sys!(setrlimit(libc::RLIMIT_STACK, &limit));
-            deepen(1) as i32
-        });
-        close(write_end);
-        let text = String::from_utf8_lossy(&read_to_end(read_end)).into_owned();
-        answers!(text, ending(child))
-    }),
-    case!(
-        "stack_overflow_without_one_is_death",
-        in_child(|| {
-            let limit = libc::rlimit { rlim_cur: 256 * 1024, rlim_max: 256 * 1024 };
-            sys!(setrlimit(libc::RLIMIT_STACK, &limit));
-            install(libc::SIGSEGV, count as *const () as usize, 0);
-            deepen(1) as i32
-        })
-    ),
-    case!(
-        "fault_at_null",
-        faulting(libc::SIGSEGV, || {
-            crate::memory::poke(std::ptr::null_mut());
-        })
-    ),
-    case!(
-        "fault_at_null_by_reading",
-        faulting(libc::SIGSEGV, || {
-            crate::memory::peek(8 as *const u8);
-        })
-    ),
-    case!(
-        "fault_by_writing_to_a_read_only_page",
-        faulting(libc::SIGSEGV, || crate::memory::poke(bad_page(libc::PROT_READ)))
-    ),
-    case!(
-        "fault_by_reading_an_inaccessible_page",
-        faulting(libc::SIGSEGV, || {
-            crate::memory::peek(bad_page(libc::PROT_NONE));
-        })
-    ),
-    case!(
-        "fault_in_kernel_space",
-        faulting(libc::SIGSEGV, || {
-            crate::memory::peek(0xffff_8000_0000_0000_usize as *const u8);
-        })
-    ),
-    case!(
-        "fault_at_an_address_that_is_not_canonical",
-        faulting(libc::SIGSEGV, || {
-            crate::memory::peek(0x8000_0000_0000_0000_usize as *const u8);
-        })
-    ),
-    case!(
-        "fault_by_executing_data",
-        faulting(libc::SIGSEGV, || {
-            let page = bad_page(libc::PROT_READ | libc::PROT_WRITE);
-            // Linux may have mapped it already, and the processor tells the difference: so it is there in any case.
-            // SAFETY: the page may be written.
-            unsafe { page.write_volatile(0xc3) };
-            // SAFETY: it faults at once, which is the point.
-            unsafe { std::mem::transmute::<*mut u8, extern "C" fn()>(page)() }
-        })
-    ),
-    case!(
-        "fault_by_a_privileged_instruction",
-        faulting(libc::SIGSEGV, || unsafe {
-            /* SAFETY: it faults. */
-            std::arch::asm!("hlt")
-        })
-    ),
-    case!(
-        "fault_by_an_interrupt_that_is_not_for_users",
-        // Without the error code: QEMU names another entry of the table in it than processors do.
-        without_error_code(faulting(libc::SIGSEGV, || unsafe {
-            // SAFETY: it faults.
-            std::arch::asm!("int 0x21")
-        }))
-    ),
-    case!(
-        "illegal_instruction",
-        faulting(libc::SIGILL, || unsafe {
-            /* SAFETY: it faults. */
-            std::arch::asm!("ud2")
-        })
-        .replace("an address", "its address")
-    ),
-    case!(
-        "division_by_zero",
-        faulting(libc::SIGFPE, || unsafe {
-            /* SAFETY: it faults. */
-            std::arch::asm!("xor edx, edx", "xor ecx, ecx", "mov eax, 1", "div ecx", out("eax") _, out("ecx") _, out("edx") _)
-        })
-    ),
-    case!(
-        "division_that_overflows",
-        faulting(libc::SIGFPE, || unsafe {
-            /* SAFETY: it faults. */
-            std::arch::asm!("mov edx, 1", "mov ecx, 1", "xor eax, eax", "div ecx", out("eax") _, out("ecx") _, out("edx") _)
-        })
-    ),
-    case!(
-        "breakpoint",
-        faulting(libc::SIGTRAP, || unsafe {
-            /* SAFETY: it traps. */
-            std::arch::asm!("int3")
-        })
-    ),
-    case!(
-        "single_step",
-        faulting(libc::SIGTRAP, || unsafe {
-            /* SAFETY: it traps. */
-            std::arch::asm!("pushfq", "or qword ptr [rsp], 0x100", "popfq", "nop", "nop")
-        })
-    ),
-    // There is no case for SSE's exceptions: QEMU's TCG raises none.
-    case!(
-        "x87_exception",
-        faulting(libc::SIGFPE, || unsafe {
-            // SAFETY: the exception is unmasked in this child only, and fwait raises it.
-            let control = 0x37b_u16;
-            std::arch::asm!("fldcw [{}]", "fld1", "fldz", "fdivp", "fwait", in(reg) &control)
-        })
-    ),
-    case!(
-        "bus_error_past_the_end_of_a_file",
-        faulting(libc::SIGBUS, || {
-            make_file(c"file", b"short", 0o644);
-            let file = open(c"file", libc::O_RDONLY);
-            let memory = sys!(mmap(null_mut(), 8192, libc::PROT_READ, libc::MAP_PRIVATE, file, 0)).cast::<u8>();
-            crate::memory::peek(memory.wrapping_add(4096));
-        })
-    ),
-    case!(
-        "a_blocked_fault_is_death_all_the_same",
-        in_child(|| {
-            install(libc::SIGSEGV, count as *const () as usize, 0);
-            block(&[libc::SIGSEGV]);
-            crate::memory::poke(null_mut());
-            0
-        })
-    ),
-    case!(
-        "an_ignored_fault_is_death_all_the_same",
-        in_child(|| {
-            sys!(signal(libc::SIGSEGV, libc::SIG_IGN));
-            crate::memory::poke(null_mut());
-            0
-        })
-    ),
     case!("a_handler_can_change_registers", {
         install(libc::SIGILL, skip_ud2 as *const () as usize, libc::SA_SIGINFO);
         let answer: u64;
@@ -776,13 +535,6 @@ pub const CASES: &[Case] = &[
         answers!(before, is_in(pending(), libc::SIGTSTP), is_in(pending(), libc::SIGCONT))
     }),
 ];
-
-#[inline(never)]
-fn deepen(depth: u64) -> u64 {
-    let mut room = [depth as u8; 4096];
-    std::hint::black_box(&mut room);
-    if depth == u64::MAX { 0 } else { deepen(depth + 1) + u64::from(room[depth as usize % 4096]) }
-}
 
 extern "C" fn skip_ud2(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the kernel passes a ucontext that it loads again when the handler returns.

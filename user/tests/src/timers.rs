@@ -105,6 +105,38 @@ fn stopped_past_the_limit(wait: fn() -> i64) -> i32 {
 static WORD: AtomicI32 = AtomicI32::new(0);
 
 pub const CASES: &[Case] = &[
+    case!("alarm_comes", {
+        handle(libc::SIGALRM);
+        let before = sys!(alarm(1));
+        answers!(before, ok(sys!(pause())), counted())
+    }),
+    case!("alarm_tells_what_was_left", {
+        sys!(alarm(100));
+        answers!(sys!(alarm(50)), sys!(alarm(0)), sys!(alarm(0)))
+    }),
+    case!("setitimer_comes_again_and_again", {
+        handle(libc::SIGALRM);
+        let answer = set(libc::ITIMER_REAL, 10_000, 10_000);
+        while counted() < 3 {
+            sys!(pause());
+        }
+        answers!(answer, counted() >= 3)
+    }),
+    case!("setitimer_refuses", {
+        let bad = libc::itimerval {
+            it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
+            it_value: libc::timeval { tv_sec: 0, tv_usec: 1_000_000 },
+        };
+        answers!(ok(sys!(setitimer(libc::ITIMER_REAL, &bad, null_mut()))), ok(sys!(setitimer(9, &bad, null_mut()))))
+    }),
+    case!("virtual_timer_counts_own_time", {
+        handle(libc::SIGVTALRM);
+        let answer = set(libc::ITIMER_VIRTUAL, 0, 20_000);
+        while VIRTUAL_COUNT.load(SeqCst) == 0 {
+            std::hint::spin_loop();
+        }
+        answers!(answer, VIRTUAL_COUNT.load(SeqCst))
+    }),
     case!("profiling_timer_comes_once", {
         handle(libc::SIGPROF);
         let answer = set(libc::ITIMER_PROF, 0, 20_000);
