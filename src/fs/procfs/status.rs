@@ -148,32 +148,10 @@ pub(super) fn status(subject: &Subject, text: &mut Text) -> Result<(), Errno> {
     }
     text.push(b"\n")?;
     if !relations.ended && process.address_space().is_some() {
-        let lines = [
-            ("VmPeak", memory.peak_mapped),
-            ("VmSize", memory.mapped),
-            ("VmHWM", memory.peak),
-            ("VmRSS", memory.resident),
-            ("VmData", memory.data),
-            ("VmStk", memory.stack),
-            ("VmExe", whole_pages(&memory.text)),
-            ("VmPTE", memory.page_tables),
-        ];
-        for (name, bytes) in lines {
-            text.print(format_args!("{name}:\t{:>8} kB\n", bytes / KIB))?;
-        }
+        push_memory(&memory, text)?;
     }
-    let signals = signals_of(subject);
     text.print(format_args!("Threads:\t{}\n", process.thread_count()))?;
-    let sets = [
-        ("SigPnd", signals.own),
-        ("ShdPnd", signals.shared),
-        ("SigBlk", signals.blocked),
-        ("SigIgn", signals.ignored),
-        ("SigCgt", signals.handled),
-    ];
-    for (name, set) in sets {
-        text.print(format_args!("{name}:\t{:016x}\n", set.bits()))?;
-    }
+    push_signals(subject, text)?;
     let capabilities: u64 = if credentials.is_privileged() { 0x1ff_ffff_ffff } else { 0 };
     for name in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
         let set = if matches!(name, "CapInh" | "CapAmb") { 0 } else { capabilities };
@@ -187,6 +165,32 @@ pub(super) fn status(subject: &Subject, text: &mut Text) -> Result<(), Errno> {
         "voluntary_ctxt_switches:\t{}\nnonvoluntary_ctxt_switches:\t{}\n",
         switches.voluntary_switches, switches.involuntary_switches
     ))
+}
+
+fn push_memory(memory: &Memory, text: &mut Text) -> Result<(), Errno> {
+    let lines = [
+        ("VmPeak", memory.peak_mapped),
+        ("VmSize", memory.mapped),
+        ("VmHWM", memory.peak),
+        ("VmRSS", memory.resident),
+        ("VmData", memory.data),
+        ("VmStk", memory.stack),
+        ("VmExe", whole_pages(&memory.text)),
+        ("VmPTE", memory.page_tables),
+    ];
+    lines.iter().try_for_each(|(name, bytes)| text.print(format_args!("{name}:\t{:>8} kB\n", bytes / KIB)))
+}
+
+fn push_signals(subject: &Subject, text: &mut Text) -> Result<(), Errno> {
+    let signals = signals_of(subject);
+    let sets = [
+        ("SigPnd", signals.own),
+        ("ShdPnd", signals.shared),
+        ("SigBlk", signals.blocked),
+        ("SigIgn", signals.ignored),
+        ("SigCgt", signals.handled),
+    ];
+    sets.iter().try_for_each(|(name, set)| text.print(format_args!("{name}:\t{:016x}\n", set.bits())))
 }
 
 /// `proc_pid_statm(5)`, in pages.
