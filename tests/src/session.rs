@@ -58,13 +58,18 @@ impl Session {
 
     /// Waits for a text: on the serial line behind what was waited for before, on the screen anywhere.
     pub fn shows(&mut self, text: &str) -> Result<(), Failure> {
+        self.shows_within(text, LIMIT_S)
+    }
+
+    /// The same, for who wants it sooner: in seconds of guest time.
+    pub fn shows_within(&mut self, text: &str, limit_s: u64) -> Result<(), Failure> {
         if self.seat == Seat::Screen {
             let holds = |rows: &[String]| (rows.join("\n") + "\n").contains(text);
             return self.screen_until(&format!("{text:?} on the screen"), holds);
         }
         let seen = self.seen;
         let expected = format!("{text:?} on the serial line");
-        self.seen = self.guest.wait_until(Limit::guest_seconds(LIMIT_S), &expected, |guest| {
+        self.seen = self.guest.wait_until(Limit::guest_seconds(limit_s), &expected, |guest| {
             let all = guest.console.text();
             Ok(all.get(seen..).and_then(|rest| rest.find(text)).map(|at| seen + at + text.len()))
         })?;

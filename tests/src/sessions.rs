@@ -29,6 +29,12 @@ while :; do
 done
 "#;
 
+/// Limits, as for ulimit; then a user's bombs.
+const BOMBS: &str = r#"#!/bin/bash
+ulimit "$@"
+exec su -s /bin/bash nobody -c '/tests/attack bomb memory & exec /tests/attack bomb processes' > /dev/null 2>&1
+"#;
+
 pub fn jobs() -> Vec<Job> {
     let on_both = |question: &'static str, script: fn(&mut Session) -> Result<(), Failure>| {
         [("the serial line", Seat::SerialLine), ("the screen", Seat::Screen)].map(|(place, seat)| {
@@ -41,21 +47,31 @@ pub fn jobs() -> Vec<Job> {
     jobs.extend(on_both("do vi, less, top and stty work", full_screen_programs));
     jobs.push(Job::test("session: does the image with Debian's programs start bash?", debian_image));
     jobs.push(Job::test("session: do our own init and shell work?", own_programs));
+    jobs.push(Job::test("session: does a shell answer beside bombs?", beside_bombs));
     jobs.push(Job::test("session: does Ctrl-Alt-Del restart in order?", ctrl_alt_del));
     jobs
 }
 
 /// Packs an initrd as `make iso` does, with the job in it.
 fn initrd(name: &str, root: &str) -> Result<PathBuf, Failure> {
-    let overlay = TemporaryFolder::new()?;
-    let job = overlay.path().join("bin/job");
-    fs::create_dir_all(overlay.path().join("bin"))?;
-    fs::write(&job, JOB)?;
-    fs::set_permissions(&job, fs::Permissions::from_mode(0o755))?;
+    initrd_with(&TemporaryFolder::new()?, name, root)
+}
+
+/// The same with what lies in the overlay already.
+fn initrd_with(overlay: &TemporaryFolder, name: &str, root: &str) -> Result<PathBuf, Failure> {
+    add_program(overlay, "job", JOB)?;
     let archive = project::artifacts()?.join(name);
     let arguments = [&*archive.to_string_lossy(), &*overlay.path().to_string_lossy()];
     project::run(project::root().join("tools/make-initrd"), &arguments, &[("ROOTFS", root)])?;
     Ok(archive)
+}
+
+fn add_program(overlay: &TemporaryFolder, name: &str, text: &str) -> Result<(), Failure> {
+    let folder = overlay.path().join("bin");
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join(name), text)?;
+    fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o755))?;
+    Ok(())
 }
 
 fn session(seat: Seat, root: &str, name: &str) -> Result<Session, Failure> {
@@ -198,6 +214,42 @@ fn own_programs() -> Result<(), Failure> {
     session.enter("sleep 100 &\n", "\n[1] ")?;
     session.enter("poweroff\n", "init: stopping all processes")?;
     end_in_order(&mut session, "init: powering off")
+}
+
+/// A user sets off a bomb of processes and one of memory, first with limits, then without: root's shell goes on answering,
+/// and the log says who it was.
+fn beside_bombs() -> Result<(), Failure> {
+    /// Without a limit the bomb has nearly all of the threads that 64 MiB allow, 256. Before the shell each of them may have
+    /// its quantum of 50 ms, some times over.
+    const ANSWER_LIMIT_S: u64 = 40;
+    let name = "session: beside bombs";
+    let overlay = TemporaryFolder::new()?;
+    let destination = format!("DESTDIR={}", overlay.path().display());
+    project::run("make", &["-s", "-C", "user", "install-tests", &destination], &[])?;
+    add_program(&overlay, "bombs", BOMBS)?;
+    let archive = initrd_with(&overlay, &format!("{}.tar", project::file_name(name)), "debian")?;
+    // Warnings come to the console. At more time an instruction a bomb's quantum is over sooner.
+    let machine = Machine::from_kernel(project::kernel(), Some(archive), "loglevel=5");
+    let machine = Machine { memory_mib: 64, shift: 5, ..machine };
+    let mut session = Session::start(machine, Seat::SerialLine, BASH, name)?;
+    session.enter("bombs -u 40 -v 10000 &\n", "can't have another process or thread: its user's limit is reached\n")?;
+    session.type_text("\n")?;
+    for answer in 1..=3 {
+        session.is_asked()?;
+        session.type_text(&format!("ls / | wc -l > n; cat n; echo $((40 + {answer}))\n"))?;
+        session.shows_within(&format!("\n{}\n", 40 + answer), ANSWER_LIMIT_S)?;
+    }
+    session.enter("bombs -u unlimited &\n", "Out of memory: Killed process")?;
+    session.shows("(attack)")?;
+    session.shows("UID:65534")?;
+    session.type_text("\n")?;
+    // There are no processes and no memory for other commands than the shell's own, or only now and then.
+    for answer in 1..=3 {
+        session.is_asked()?;
+        session.type_text(&format!("read -r load < /proc/loadavg; echo $((50 + {answer}))\n"))?;
+        session.shows_within(&format!("\n{}\n", 50 + answer), ANSWER_LIMIT_S)?;
+    }
+    Ok(())
 }
 
 fn ctrl_alt_del() -> Result<(), Failure> {

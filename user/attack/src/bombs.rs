@@ -149,9 +149,27 @@ fn open_all_descriptors() {
 }
 
 /// Every process forks as long as it can.
-fn fork_for_ever() {
+fn fork_for_ever() -> ! {
     loop {
         if sys!(fork()) < 0 {
+            sys!(sched_yield());
+        }
+    }
+}
+
+/// `attack bomb processes`.
+pub fn processes_for_ever() -> ! {
+    fork_for_ever()
+}
+
+/// `attack bomb memory`: whenever the one that takes it ends, however that is, there is a new one.
+pub fn memory_for_ever() -> ! {
+    loop {
+        fork(|| {
+            take_all_memory(libc::MAP_PRIVATE);
+            0
+        });
+        if bury_all() == 0 {
             sys!(sched_yield());
         }
     }
@@ -210,10 +228,7 @@ pub const CASES: &[Case] = &[
     case!(
         "processes_that_fork_for_ever",
         set_off(|| {
-            let first = fork(|| {
-                fork_for_ever();
-                0
-            });
+            let first = fork(|| fork_for_ever());
             let start = Instant::now();
             while start.elapsed() < Duration::from_secs(1) {
                 sleep_ms(50);

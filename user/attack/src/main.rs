@@ -3,6 +3,7 @@
 //!
 //! - `attack FAMILY…`, `attack all`: cases, a line each. They end with the same text on Linux as on Keel.
 //! - `attack fuzz SEED CALLS PROCESSES`: random system calls with hostile arguments.
+//! - `attack bomb processes`, `attack bomb memory`: one that goes on until it is killed, for somebody to work beside it.
 //! - `attack --exact …`: each case again and again; in one round at least nothing may be lost. On Linux, where other
 //!   processes run, that says nothing.
 //!
@@ -48,6 +49,8 @@ fn main() {
             (Ok(seed), Ok(calls), Ok(processes)) => std::process::exit(fuzz::run(seed, calls, processes)),
             _ => println!("usage: attack fuzz SEED CALLS PROCESSES"),
         },
+        ["bomb", "processes"] => bombs::processes_for_ever(),
+        ["bomb", "memory"] => bombs::memory_for_ever(),
         ["--exact", family] => std::process::exit(exactly(family)),
         _ => conformance::harness::main("attack", FAMILIES),
     }
