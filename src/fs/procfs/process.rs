@@ -158,6 +158,12 @@ impl Subject {
         self.thread.clone().or_else(|| self.process.main_thread())
     }
 
+    /// False for a thread that has ended, and for a process that was waited for.
+    fn is_there(&self) -> bool {
+        let runs = |thread: &Arc<Thread>| self.process.threads().iter().any(|other| Arc::ptr_eq(other, thread));
+        is_there(&self.process) && self.thread.as_ref().is_none_or(runs)
+    }
+
     pub fn id(&self) -> u32 {
         self.thread.as_ref().map_or(self.process.pid, |thread| thread.tid())
     }
@@ -177,8 +183,8 @@ impl Subject {
 impl Generated for Directory {
     fn lookup(&self, name: &[u8]) -> Result<Arc<Inode>, Errno> {
         let Self(subject) = self;
-        if !is_there(&subject.process) {
-            return Err(Errno::ESRCH);
+        if !subject.is_there() {
+            return Err(if subject.thread.is_none() { Errno::ESRCH } else { Errno::ENOENT });
         }
         let found = ITEMS.iter().enumerate().find(|(_, (item, _))| *item == name);
         let (index, (_, item)) = found.ok_or(Errno::ENOENT)?;
@@ -202,7 +208,7 @@ impl Generated for Directory {
 
     fn list(&self, position: u64, emit: &mut dyn FnMut(Listed<'_>) -> bool) -> Result<(), Errno> {
         let Self(subject) = self;
-        if !is_there(&subject.process) {
+        if !subject.is_there() {
             return Err(Errno::ENOENT);
         }
         for (index, (name, item)) in ITEMS.iter().enumerate().skip(usize::try_from(position).unwrap_or(usize::MAX)) {
@@ -227,7 +233,7 @@ impl Generated for File {
     }
 
     fn text(&self) -> Result<Text, Errno> {
-        if !is_there(&self.subject.process) {
+        if !self.subject.is_there() {
             return Err(Errno::ESRCH);
         }
         let mut text = Text::new();
@@ -238,7 +244,7 @@ impl Generated for File {
 
 impl Generated for Name {
     fn text(&self) -> Result<Text, Errno> {
-        if !is_there(&self.0.process) {
+        if !self.0.is_there() {
             return Err(Errno::ESRCH);
         }
         let mut text = Text::new();

@@ -494,6 +494,24 @@ pub const CASES: &[Case] = &[
             ["", "stat", "environ", "fd", "fdinfo", "task"].map(owner).join(" ")
         })
     }),
+    case!("files_of_a_thread_that_is_gone", {
+        let (told, tell) = pipe();
+        let (wait, go_on) = pipe();
+        let thread = std::thread::spawn(move || {
+            write_all(tell, &(sys!(gettid())).to_le_bytes());
+            read_up_to(wait, 1);
+        });
+        let number = read_up_to(told, 4).try_into().map_or(0, i32::from_le_bytes);
+        let path = |name: &str| CString::new(own(&format!("task/{number}{name}"))).unwrap_or_default();
+        let (folder, file) = (support::open(&path(""), libc::O_RDONLY), support::open(&path("/stat"), libc::O_RDONLY));
+        close(go_on);
+        let _ = thread.join();
+        // It is joined a moment before it is gone.
+        while status_of(&path("")).is_some() {
+            std::thread::yield_now();
+        }
+        answers!(ok(folder), read(file, 10), ok(sys!(openat(folder, c"stat".as_ptr(), libc::O_RDONLY))))
+    }),
     case!("maps_of_another_one", {
         as_user(|| {
             let parent = sys!(getppid());
