@@ -118,11 +118,7 @@ pub fn wait(thread: Arc<Thread>, longest_ns: u64) -> Status {
         scheduler::yield_now();
     }
     let status = process.ending_status();
-    let removed = {
-        let mut tasks = tasks();
-        tasks.threads.release(process.pid);
-        tasks.family.remove(process.pid)
-    };
+    let removed = tasks().forget_process(process.pid);
     drop(removed);
     status
 }

@@ -101,9 +101,7 @@ impl Program {
     fn end(self) -> Status {
         kernel_thread::join(&self.thread);
         let pid = self.thread.process.pid;
-        let mut tasks = tasks();
-        let gone = (tasks.family.remove(pid), tasks.threads.release(pid));
-        drop(tasks);
+        let gone = tasks().forget_process(pid);
         drop(gone);
         self.thread.process.ending_status()
     }

@@ -190,9 +190,8 @@ pub fn setpgid(thread: &Thread, pid: i32, group: i32) -> Result<(), Errno> {
     if group != pid && !group_exists() {
         return Err(Errno::EPERM);
     }
-    if let Some(member) = tasks.family.get_mut(pid) {
-        member.group = group;
-    }
+    let left = tasks.family.set_place(pid, group, session);
+    tasks.give_back(left);
     Ok(())
 }
 
@@ -203,10 +202,8 @@ pub fn setsid(thread: &Thread) -> Result<u32, Errno> {
     if tasks.family.iter().any(|(_, member)| member.group == pid) {
         return Err(Errno::EPERM);
     }
-    if let Some(member) = tasks.family.get_mut(pid) {
-        member.group = pid;
-        member.session = pid;
-    }
+    let left = tasks.family.set_place(pid, pid, pid);
+    tasks.give_back(left);
     thread.process.controlling.forget();
     Ok(pid)
 }

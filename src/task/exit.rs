@@ -268,6 +268,5 @@ pub fn wait(wanted: &Wanted, no_hang: bool, consume: bool) -> Result<Option<(Arc
 /// Forgets a process whose end has been told. None where somebody else has done so.
 fn reap(pid: u32) -> Option<Arc<Process>> {
     let mut tasks = tasks();
-    tasks.threads.release(pid);
-    tasks.family.remove(pid)
+    tasks.forget_process(pid)
 }

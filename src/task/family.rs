@@ -6,6 +6,8 @@
 
 use super::ids::IdTable;
 use crate::errno::Errno;
+use arrayvec::ArrayVec;
+use core::mem::replace;
 
 /// What wait4 reports, in the form in which it stores it (wait(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +53,13 @@ pub struct Member<T> {
 
 pub struct Family<T> {
     members: IdTable<Member<T>>,
+    /// How often each number is somebody's group or session. A number that is nobody's has no entry, but stays taken as long
+    /// as there is a process with it.
+    names: IdTable<u32>,
 }
+
+/// Numbers that may be given out again: a process's, its group's, its session's.
+pub type FreeIds = ArrayVec<u32, 3>;
 
 /// Whom a wait is for (waitpid's first argument).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,17 +92,20 @@ const NOBODY: u32 = 0;
 
 impl<T> Family<T> {
     pub const fn new() -> Self {
-        Self { members: IdTable::new() }
+        Self { members: IdTable::new(), names: IdTable::new() }
     }
 
-    /// Room for a process with this id, so that [`Self::insert`] cannot fail.
+    /// Room for a process with this id, and for the group and session that it may begin, so that [`Self::insert`] and
+    /// [`Self::set_place`] cannot fail.
     pub fn reserve(&mut self, pid: u32) -> Result<(), Errno> {
-        self.members.reserve_this(pid)
+        self.members.reserve_this(pid)?;
+        self.names.reserve_this(pid).inspect_err(|_| drop(self.members.release(pid)))
     }
 
     /// Gives back what was reserved and not used.
     pub fn cancel(&mut self, pid: u32) {
         self.members.release(pid);
+        self.names.release(pid);
     }
 
     pub fn get(&self, pid: u32) -> Option<&Member<T>> {
@@ -133,6 +144,16 @@ impl<T> Family<T> {
         };
         self.members.set(pid, member);
         self.link(pid, parent);
+        self.count_names([group, session]);
+    }
+
+    /// Moves a process to a group and a session: others' that there are, or its own. Returns the numbers that name nobody
+    /// any more.
+    pub fn set_place(&mut self, pid: u32, group: u32, session: u32) -> FreeIds {
+        let Some(member) = self.get_mut(pid) else { return FreeIds::new() };
+        let old = [replace(&mut member.group, group), replace(&mut member.session, session)];
+        self.count_names([group, session]);
+        self.drop_names(old)
     }
 
     /// A new process's maker is not its parent's first thread.
@@ -218,10 +239,42 @@ impl<T> Family<T> {
         }
     }
 
-    /// Forgets a process whose end has been told; its id is free again.
-    pub fn remove(&mut self, pid: u32) -> Option<T> {
+    /// Forgets a process whose end has been told. Also returns the numbers that name nobody any more: its own is not among
+    /// them while it is the name of others' group or session, or it could become a stranger's.
+    pub fn remove(&mut self, pid: u32) -> Option<(T, FreeIds)> {
         self.unlink(pid);
-        self.members.release(pid).map(|member| member.value)
+        let member = self.members.release(pid)?;
+        let mut free = self.drop_names([member.group, member.session]);
+        self.free_if_unused(pid, &mut free);
+        Some((member.value, free))
+    }
+
+    fn count_names(&mut self, ids: [u32; 2]) {
+        for id in ids {
+            let count = self.names.get(id).map_or(0, |count| *count);
+            self.names.set(id, count.saturating_add(1));
+        }
+    }
+
+    fn drop_names(&mut self, ids: [u32; 2]) -> FreeIds {
+        let mut free = FreeIds::new();
+        for id in ids {
+            match self.names.get_mut(id) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => {
+                    self.names.clear(id);
+                    self.free_if_unused(id, &mut free);
+                }
+            }
+        }
+        free
+    }
+
+    fn free_if_unused(&mut self, id: u32, free: &mut FreeIds) {
+        if self.get(id).is_none() && self.names.get(id).is_none() && !free.contains(&id) {
+            self.names.release(id);
+            free.push(id);
+        }
     }
 
     /// A group whose members have no parent in the same session but outside the group: nobody would ever continue it.
@@ -250,7 +303,7 @@ impl<T> Family<T> {
     }
 
     fn link(&mut self, pid: u32, parent: u32) {
-        let Some(last) = self.get_mut(parent).map(|member| core::mem::replace(&mut member.last_child, pid)) else {
+        let Some(last) = self.get_mut(parent).map(|member| replace(&mut member.last_child, pid)) else {
             return;
         };
         if let Some(member) = self.get_mut(pid) {
@@ -384,7 +437,7 @@ mod tests {
     #[test]
     fn a_wait_for_one_process_or_group_sees_no_other() {
         let mut family = family();
-        family.get_mut(2).unwrap().group = 2;
+        family.set_place(2, 2, 1);
         family.end(3, Status::Exited(0), 1);
         assert_eq!(family.find_news(1, &Wanted { whom: Whom::Process(2), ..ANY }), Ok(None));
         assert_eq!(family.find_news(1, &Wanted { whom: Whom::Group(2), ..ANY }), Ok(None));
@@ -430,9 +483,9 @@ mod tests {
         let mut family = family();
         family.reserve(5).unwrap();
         family.insert(5, 2, SIGCHLD, ());
-        family.get_mut(5).unwrap().group = 5;
+        family.set_place(5, 5, 1);
         assert!(!family.is_orphaned(5));
-        family.get_mut(5).unwrap().session = 5;
+        family.set_place(5, 5, 5);
         assert!(family.is_orphaned(5));
     }
 
@@ -443,7 +496,7 @@ mod tests {
         for pid in [5, 6] {
             family.reserve(pid).unwrap();
             family.insert(pid, 2, SIGCHLD, ());
-            family.get_mut(pid).unwrap().group = 5;
+            family.set_place(pid, 5, 1);
         }
         assert_eq!(family.groups_linked_by(2).collect::<Vec<_>>(), [5, 5]);
         assert_eq!(family.groups_linked_by(6).collect::<Vec<_>>(), [5]);
@@ -451,5 +504,30 @@ mod tests {
         assert!(!family.is_orphaned(5), "5 still has its parent outside");
         family.end(2, Status::Exited(0), 1);
         assert!(family.is_orphaned(5), "init continues nobody");
+    }
+
+    #[test]
+    fn a_number_stays_taken_while_a_group_or_session_has_it() {
+        let mut family = family();
+        let none = FreeIds::new();
+        // 2 begins a session, 3 joins it, and then has a group of its own there, which 4 joins.
+        for (pid, group, session) in [(2, 2, 2), (3, 2, 2), (3, 3, 2), (4, 3, 2)] {
+            assert_eq!(family.set_place(pid, group, session), none);
+        }
+        assert_eq!(family.remove(2), Some(((), none.clone())), "it is the session's number");
+        assert_eq!(family.remove(3), Some(((), none)), "it is the group's number");
+        assert_eq!(family.reserve(3), Err(Errno::EEXIST));
+        assert_eq!(family.remove(4), Some(((), FreeIds::from([3, 2, 4]))));
+        assert_eq!(family.reserve(3), Ok(()));
+    }
+
+    #[test]
+    fn a_group_that_its_last_member_leaves_gives_its_number_back() {
+        let mut family = family();
+        for pid in [2, 3] {
+            family.set_place(pid, 2, 1);
+        }
+        assert_eq!(family.remove(2), Some(((), FreeIds::new())));
+        assert_eq!(family.set_place(3, 1, 1).as_slice(), [2]);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::alarm::Timers;
 use super::credentials::Credentials;
-use super::family::{Family, Member, Status};
+use super::family::{Family, FreeIds, Member, Status};
 use super::ids::IdTable;
 use super::limits::{Limits, Resource};
 use super::signal::ProcessSignals;
@@ -97,6 +97,19 @@ pub fn tasks() -> Guard<'static, Tasks> {
 }
 
 pub use super::family::INIT_PID;
+
+impl Tasks {
+    /// Forgets a process that has ended. Its number is given back unless it is also that of others' group or session.
+    pub fn forget_process(&mut self, pid: u32) -> Option<Arc<Process>> {
+        let (process, free) = self.family.remove(pid)?;
+        self.give_back(free);
+        Some(process)
+    }
+
+    pub fn give_back(&mut self, ids: FreeIds) {
+        ids.into_iter().for_each(|id| drop(self.threads.release(id)));
+    }
+}
 
 impl Process {
     pub fn new(pid: u32, parts: Parts) -> Result<Arc<Self>, Errno> {
