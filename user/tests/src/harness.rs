@@ -52,6 +52,8 @@ pub fn main(program: &str, families: &[Family]) {
 fn make_folder() -> PathBuf {
     let base = ["/dev/shm", "/tmp", "/"].into_iter().find(|path| std::path::Path::new(path).is_dir()).unwrap_or("/");
     let folder = PathBuf::from(base).join(format!("conformance.{}", std::process::id()));
+    // One of that name is left from a run that was killed: its number is given out again.
+    let _ = std::fs::remove_dir_all(&folder);
     if let Err(error) = std::fs::create_dir(&folder) {
         println!("conformance: the folder for tests can't be made: {error}");
     }
