@@ -24,6 +24,7 @@ mod exec_rules;
 mod faults;
 mod files;
 mod folders;
+mod futexes;
 mod helper;
 mod limits;
 mod locks;
@@ -65,6 +66,7 @@ const FAMILIES: &[Family] = &[
     ("faults", faults::CASES),
     ("files", files::CASES),
     ("folders", folders::CASES),
+    ("futexes", futexes::CASES),
     ("limits", limits::CASES),
     ("locks", locks::CASES),
     ("memory", memory::CASES),
