@@ -2,14 +2,15 @@
 
 macro_rules! errnos {
     ($($name:ident = $number:literal, $text:literal;)*) => {
+        /// As wide as a register, so that a `Result<usize, Errno>` is returned in two of them, not in memory.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(i32)]
+        #[repr(i64)]
         pub enum Errno { $($name = $number,)* }
 
         impl Errno {
             /// What a system call returns in RAX for this error.
             pub const fn as_return_value(self) -> isize {
-                -(self as i32 as isize)
+                -(self as isize)
             }
 
             pub const fn name(self) -> &'static str {
