@@ -9,6 +9,7 @@ use crate::fault_injection::{self, Point};
 use crate::lock::{Lock, Rank};
 use crate::memory::early::FreeRanges;
 use core::ops::Range;
+use core::ptr::NonNull;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, fence};
 use x86_64::structures::paging::PhysFrame;
@@ -36,7 +37,7 @@ pub struct FrameTable {
 impl FrameTable {
     pub const fn new() -> Self {
         Self {
-            entries: AtomicPtr::new(core::ptr::null_mut()),
+            entries: AtomicPtr::new(NonNull::dangling().as_ptr()),
             entry_count: AtomicUsize::new(0),
             allocator: Lock::new(Rank::Frames, Allocator::new()),
             zero_frame: AtomicU64::new(0),
@@ -73,13 +74,10 @@ impl FrameTable {
 
     #[inline(always)]
     pub(super) fn entries(&self) -> &[Entry] {
-        let count = self.entry_count.load(Relaxed);
-        let entries = self.entries.load(Relaxed);
-        if entries.is_null() {
-            return &[];
-        }
-        // SAFETY: `init` stored a pointer to this many valid entries that live for ever and are only touched atomically.
-        unsafe { core::slice::from_raw_parts(entries, count) }
+        let count = self.entry_count.load(Acquire);
+        // SAFETY: before it set the count, `init` stored a pointer to as many valid entries, which live for ever and are only
+        // touched atomically. Until then there are none.
+        unsafe { core::slice::from_raw_parts(self.entries.load(Relaxed), count) }
     }
 
     /// None for frames past the end of memory: a device's.
