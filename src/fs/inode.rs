@@ -12,7 +12,7 @@ use crate::lock::{Lock, Rank};
 use crate::task::credentials::Credentials;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// The file type's place in a mode (`inode(7)`), and its values.
 pub const S_IFMT: u32 = 0o170000;
@@ -35,6 +35,9 @@ pub const READ: u32 = 4;
 pub const WRITE: u32 = 2;
 pub const EXECUTE: u32 = 1;
 
+/// That the next read must look whether the access time is fresh.
+const NOT_KNOWN: i64 = i64::MIN;
+
 pub struct Inode {
     pub file_system: Arc<FileSystem>,
     pub number: u64,
@@ -49,6 +52,9 @@ pub struct Inode {
     /// How many open files may write to it; or, below zero, how many programs run it and forbid that.
     writers: AtomicI32,
     times: Lock<Times>,
+    /// Until then, in nanoseconds since 1970, a read leaves the access time alone. Stored under the lock of the times, and
+    /// set back by all that changes them.
+    access_is_fresh_until_ns: AtomicI64,
     pub locks: FileLocks,
     pub body: Body,
 }
@@ -122,6 +128,7 @@ impl Inode {
             size: AtomicU64::new(0),
             writers: AtomicI32::new(0),
             times: Lock::new(Rank::Inode, Times::all(now())),
+            access_is_fresh_until_ns: AtomicI64::new(NOT_KNOWN),
             locks: FileLocks::new(),
             body,
         };
@@ -290,41 +297,56 @@ impl Inode {
         if let Some(group) = change.group {
             self.group.store(group, Relaxed);
         }
-        let mut times = self.times.lock();
-        if let Some(time) = change.accessed {
-            times.accessed = time;
-        }
-        if let Some(time) = change.modified {
-            times.modified = time;
-        }
-        times.changed = now();
+        self.change_times(|times| {
+            if let Some(time) = change.accessed {
+                times.accessed = time;
+            }
+            if let Some(time) = change.modified {
+                times.modified = time;
+            }
+            times.changed = now();
+        });
     }
 
     /// All three times at once: for what comes from an archive.
     pub fn set_times(&self, times: Times) {
-        *self.times.lock() = times;
+        self.change_times(|old| *old = times);
     }
 
     /// The contents changed.
     pub fn touch_modified(&self) {
         let time = now();
-        let mut times = self.times.lock();
-        times.modified = time;
-        times.changed = time;
+        self.change_times(|times| (times.modified, times.changed) = (time, time));
     }
 
     /// The attributes changed.
     pub fn touch_changed(&self) {
-        self.times.lock().changed = now();
+        self.change_times(|times| times.changed = now());
+    }
+
+    #[inline]
+    fn change_times(&self, change: impl FnOnce(&mut Times)) {
+        let mut times = self.times.lock();
+        change(&mut times);
+        self.access_is_fresh_until_ns.store(NOT_KNOWN, Relaxed);
     }
 
     /// The contents were read.
     #[inline]
     pub fn touch_accessed(&self) {
+        let now_ns = now_ns();
+        if now_ns >= self.access_is_fresh_until_ns.load(Relaxed) {
+            self.freshen_accessed(now_ns);
+        }
+    }
+
+    #[cold]
+    fn freshen_accessed(&self, now_ns: i64) {
         let mut times = self.times.lock();
-        if times.access_is_stale(now_ns()) {
+        if now_ns >= times.access_is_fresh_until_ns() {
             times.accessed = now();
         }
+        self.access_is_fresh_until_ns.store(times.access_is_fresh_until_ns(), Relaxed);
     }
 
     /// A write by somebody who isn't root takes the set-ID bits away.

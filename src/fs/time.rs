@@ -32,14 +32,14 @@ impl Times {
         Self { accessed: time, modified: time, changed: time }
     }
 
-    /// Whether a read must set the access time: as Linux's `relatime`, only when it isn't later than the last change
-    /// already, or a day old.
-    #[inline]
-    pub fn access_is_stale(&self, now_ns: i64) -> bool {
-        const DAY_NS: i64 = 24 * 60 * 60 * NS_PER_SECOND;
-        let last_change = self.modified.max(self.changed);
-        let accessed_ns = self.accessed.seconds.wrapping_mul(NS_PER_SECOND);
-        self.accessed <= last_change || now_ns.wrapping_sub(accessed_ns) >= DAY_NS
+    /// From then on, in nanoseconds since 1970, a read must set the access time. As Linux's `relatime`: at once where it isn't
+    /// later than the last change, else when it is a day old.
+    pub fn access_is_fresh_until_ns(&self) -> i64 {
+        const DAY_SECONDS: i64 = 24 * 60 * 60;
+        if self.accessed <= self.modified.max(self.changed) {
+            return i64::MIN;
+        }
+        self.accessed.seconds.saturating_add(DAY_SECONDS).saturating_mul(NS_PER_SECOND)
     }
 }
 

@@ -20,6 +20,15 @@ fn set_times(path: &CStr, times: [(i64, i64); 2]) -> String {
     ok(sys!(utimensat(libc::AT_FDCWD, path.as_ptr(), times.as_ptr(), 0)))
 }
 
+/// Whether a read renews the file's access time, once the clock has gone on.
+fn renews(file: i32) -> bool {
+    let accessed = || status_of(c"file").map(|status| (status.st_atime, status.st_atime_nsec));
+    let before = accessed();
+    sleep_ms(20);
+    sys!(pread(file, [0_u8].as_mut_ptr().cast(), 1, 0));
+    accessed() != before
+}
+
 pub const CASES: &[Case] = &[
     case!("times_can_be_set", {
         fresh(b"");
@@ -57,6 +66,27 @@ pub const CASES: &[Case] = &[
         set_times(c"file", [(1, 0), (1, 0)]);
         read(file, 1);
         status_of(c"file").is_some_and(|status| status.st_atime > 1)
+    }),
+    case!("which_access_times_reading_renews", {
+        let file = fresh(b"x");
+        let tomorrow = sys!(time(std::ptr::null_mut())) + 80_000;
+        let (first, second) = (renews(file), renews(file));
+        write(file, b"y");
+        let (written, again) = (renews(file), renews(file));
+        sys!(chmod(c"file".as_ptr(), 0o600));
+        let (changed, again_2) = (renews(file), renews(file));
+        set_times(c"file", [(tomorrow, 0), (1, 0)]);
+        let (later, still_later) = (renews(file), renews(file));
+        write(file, b"z");
+        let later_than_written = renews(file);
+        set_times(c"file", [(tomorrow, 0), (tomorrow, 0)]);
+        let (as_late, when_set) = (renews(file), renews(file));
+        set_times(c"file", [(1, 0), (1, 0)]);
+        let (old, at_last) = (renews(file), renews(file));
+        answers!(
+            format!("{:?}", [first, second, written, again, changed, again_2]),
+            format!("{:?}", [later, still_later, later_than_written, as_late, when_set, old, at_last])
+        )
     }),
     case!("changing_the_mode_changes_the_status_time_only", {
         fresh(b"x");
