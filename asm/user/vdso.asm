@@ -4,10 +4,10 @@
 ; AT_SYSINFO_EHDR tells a libc where; it looks up the names below, of version LINUX_2.6, as in Linux's own (vdso(7)). The page
 ; before it is [vvar], which the kernel writes and programs may only read: src/interrupts/time_page.rs says what is in it.
 ;
-; The time is (TSC - time_page.tsc_at_start) * time_page.scale / 2^32 nanoseconds, just as in src/interrupts/clock.rs. Whatever is
+; The time is (TSC - time_page.tsc_at_start) * time_page.scale / 2^64 seconds, just as in src/interrupts/clock.rs. Whatever is
 ; not plain is left to the system call: other clocks, a time zone, a clock that isn't the TSC, and a change while we read.
 ;
-; Functions follow the System V ABI and clobber RAX, RCX, RDX, R8, R9 and R11.
+; Functions follow the System V ABI and clobber RAX, RCX, RDX, R8 and R11.
 
 bits 64
 default rel
@@ -17,7 +17,6 @@ org 0
 %define SYS_TIME          201
 %define SYS_CLOCK_GETTIME 228
 
-%define CLOCK_REALTIME    0
 %define CLOCK_MONOTONIC   1
 
 %define NS_PER_SECOND     1000000000
@@ -28,7 +27,8 @@ struc time_page                                 ; TimePage in src/interrupts/tim
 .ended:        resq 1
 .tsc_at_start: resq 1
 .scale:        resq 1
-.base_ns:      resq 2                           ; the time of day then; 0 for the monotonic clock
+.wall_seconds: resq 1                           ; the time of day at time 0, and its nanoseconds, below a second
+.wall_ns:      resq 1
 endstruc
 
 %define PAGE              4096
@@ -103,39 +103,58 @@ names:
 .time:          db "__vdso_time", 0
 names_end:
 
-; RAX = the time in nanoseconds; `base` adds what makes it a clock's. Goes to `ask` where only the kernel can tell.
+; RDX = the seconds since time 0, RAX = the rest of one in 2^-64; R8 is for `stop_reading`.
 ; LFENCE keeps RDTSC from running ahead of what was asked before it (SDM 2B, RDTSC).
-%macro read_ns 2                                ; base, ask
-    mov r9, [r8 + time_page.ended]
+%macro read_clock 0
+    mov r8, [TIME_PAGE + time_page.ended]
     lfence
     rdtsc
     shl rdx, 32
     or rax, rdx
-    sub rax, [r8 + time_page.tsc_at_start]
-    mul qword [r8 + time_page.scale]
-    shrd rax, rdx, 32
-    add rax, [r8 + time_page.base_ns + %1]
-    cmp r9, [r8 + time_page.begun]
-    jne %2
+    sub rax, [TIME_PAGE + time_page.tsc_at_start]
+    mul qword [TIME_PAGE + time_page.scale]
 %endmacro
 
-; RAX = the seconds of RAX nanoseconds, RDX = the nanoseconds that are left.
-%macro split_ns 0
-    xor edx, edx
-    mov ecx, NS_PER_SECOND
-    div rcx
+; Goes to `ask` if the page changed since `read_clock`, or doesn't tell the time.
+%macro stop_reading 1                           ; ask
+    cmp r8, [TIME_PAGE + time_page.begun]
+    jne %1
 %endmacro
+
+; RCX = the seconds of the time of day, RDX = its nanoseconds below one. Goes to `ask` where only the kernel can tell.
+%macro read_time_of_day 1                       ; ask
+    read_clock
+    mov rcx, rdx
+    mul qword [ns_per_second]
+    add rcx, [TIME_PAGE + time_page.wall_seconds]
+    add rdx, [TIME_PAGE + time_page.wall_ns]
+    stop_reading %1
+    cmp rdx, NS_PER_SECOND
+    jb %%below_a_second
+    sub rdx, NS_PER_SECOND
+    inc rcx
+%%below_a_second:
+%endmacro
+
+ns_per_second: dq NS_PER_SECOND
 
 align 16, db 0xcc
 ; int clock_gettime(clockid_t clock, struct timespec *time)
 clock_gettime:
-    lea r8, [TIME_PAGE]
-    mov ecx, edi
-    cmp ecx, CLOCK_MONOTONIC
-    ja .ask
-    read_ns rcx * 8, .ask
-    split_ns
-    mov [rsi], rax
+    cmp edi, CLOCK_MONOTONIC
+    jne .not_monotonic
+    read_clock
+    stop_reading .ask
+    mov [rsi], rdx
+    mul qword [ns_per_second]
+    mov [rsi + 8], rdx
+    xor eax, eax
+    ret
+.not_monotonic:
+    test edi, edi                               ; CLOCK_REALTIME is 0
+    jnz .ask
+    read_time_of_day .ask
+    mov [rsi], rcx
     mov [rsi + 8], rdx
     xor eax, eax
     ret
@@ -148,14 +167,12 @@ clock_gettime:
 align 16, db 0xcc
 ; int gettimeofday(struct timeval *time, struct timezone *zone)
 gettimeofday:
-    lea r8, [TIME_PAGE]
     test rdi, rdi
     jz .ask
     test rsi, rsi
     jnz .ask
-    read_ns CLOCK_REALTIME * 8, .ask
-    split_ns
-    mov [rdi], rax
+    read_time_of_day .ask
+    mov [rdi], rcx
     mov eax, edx
     xor edx, edx
     mov ecx, NS_PER_US
@@ -172,9 +189,8 @@ gettimeofday:
 align 16, db 0xcc
 ; time_t time(time_t *time)
 time:
-    lea r8, [TIME_PAGE]
-    read_ns CLOCK_REALTIME * 8, .ask
-    split_ns
+    read_time_of_day .ask
+    mov rax, rcx
     test rdi, rdi
     jz .done
     mov [rdi], rax

@@ -79,6 +79,7 @@ pub fn map(space: &mut AddressSpace, wanted: u64) -> Result<u64, Errno> {
 mod tests {
     use super::*;
     use crate::interrupts::time_page::{TimePage, TscTime};
+    use crate::interrupts::time_scale::{NS_PER_SECOND, TimeScale};
     use core::arch::x86_64::_rdtsc;
     use elf::endian::LittleEndian;
     use elf::file::FileHeader;
@@ -168,11 +169,12 @@ mod tests {
         }
     }
 
-    /// A counter that counts nanoseconds by 2^-32 of its periods stands still for as long as a test takes.
-    fn standing_still_at(ns: u64) -> TscTime {
+    /// A counter of 2^50 Hz, which no real one comes near: it stands still for as long as a test takes.
+    fn standing_still_at(ns: u64, wall_clock_at_start_ns: u64) -> TscTime {
+        let periods = ((u128::from(ns) << 50) / u128::from(NS_PER_SECOND)) as u64;
         // SAFETY: every x86-64 CPU has RDTSC.
-        let tsc_at_start = unsafe { _rdtsc() }.wrapping_sub(ns << 20);
-        TscTime { tsc_at_start, scale: 1 << 12, wall_clock_at_start_ns: 1_600_000_000_000_000_000 }
+        let tsc_at_start = unsafe { _rdtsc() }.wrapping_sub(periods);
+        TscTime { tsc_at_start, scale: 1 << 14, wall_clock_at_start_ns }
     }
 
     fn seconds_since_1970() -> i64 {
@@ -191,18 +193,44 @@ mod tests {
 
     #[test]
     fn the_clocks_are_what_the_page_says() {
-        let ns = 5_123_456_789;
-        let mapped = Mapped::new(Some(standing_still_at(ns)));
+        let mapped = Mapped::new(Some(standing_still_at(5_123_456_789, 1_600_000_000_000_000_000)));
         let (result, [seconds, rest]) = mapped.clock(MONOTONIC);
         assert_eq!((result, seconds), (0, 5));
-        assert!((123_456_789..133_456_789).contains(&rest), "{rest}");
+        assert!((123_456_788..133_456_789).contains(&rest), "{rest}");
         let (result, [seconds, rest]) = mapped.clock(REALTIME);
         assert_eq!((result, seconds), (0, 1_600_000_005));
-        assert!((123_456_789..133_456_789).contains(&rest), "{rest}");
+        assert!((123_456_788..133_456_789).contains(&rest), "{rest}");
         let [seconds, us] = mapped.gettimeofday(core::ptr::null_mut());
         assert_eq!(seconds, 1_600_000_005);
         assert!((123_456..133_456).contains(&us), "{us}");
         assert_eq!(mapped.time(), 1_600_000_005);
+    }
+
+    #[test]
+    fn nanoseconds_that_add_up_to_a_second_are_one() {
+        let mapped = Mapped::new(Some(standing_still_at(5_123_456_789, 1_600_000_000_900_000_000)));
+        let (result, [seconds, rest]) = mapped.clock(REALTIME);
+        assert_eq!((result, seconds), (0, 1_600_000_006));
+        assert!((23_456_788..33_456_789).contains(&rest), "{rest}");
+        assert_eq!(mapped.gettimeofday(core::ptr::null_mut())[0], 1_600_000_006);
+        assert_eq!(mapped.time(), 1_600_000_006);
+    }
+
+    /// A program may ask the page and the kernel in turn.
+    #[test]
+    fn the_page_and_the_kernel_calculate_alike() {
+        let scale = TimeScale::from_hz(2_893_202_000);
+        let mapped =
+            Mapped::new(Some(TscTime { tsc_at_start: 0, scale: scale.fixed_point(), wall_clock_at_start_ns: 0 }));
+        for _ in 0..1000 {
+            // SAFETY: every x86-64 CPU has RDTSC.
+            let kernel_ns = || scale.to_ns(unsafe { _rdtsc() });
+            let before = kernel_ns();
+            let (_, [seconds, rest]) = mapped.clock(MONOTONIC);
+            let after = kernel_ns();
+            let page_ns = seconds as u64 * NS_PER_SECOND + rest as u64;
+            assert!((before..=after).contains(&page_ns), "{before} {page_ns} {after}");
+        }
     }
 
     #[test]
@@ -211,7 +239,7 @@ mod tests {
         assert!(seconds_since_1970() - mapped.clock(REALTIME).1[0] <= 1);
         assert!(seconds_since_1970() - mapped.gettimeofday(core::ptr::null_mut())[0] <= 1);
         assert!(seconds_since_1970() - mapped.time() <= 1);
-        let mapped = Mapped::new(Some(standing_still_at(0)));
+        let mapped = Mapped::new(Some(standing_still_at(0, 0)));
         let (result, [seconds, ns]) = mapped.clock(PROCESS_CPUTIME);
         assert!(result == 0 && seconds < 1000 && ns > 0);
         assert_eq!(mapped.clock(99).0, -22, "EINVAL");

@@ -192,9 +192,10 @@ pub fn wall_clock_ns() -> u64 {
     WALL_CLOCK_AT_START_NS.load(Relaxed).wrapping_add(now_ns())
 }
 
-/// Sets the time of day, in nanoseconds since 1970: from the RTC at boot, later by clock_settime. [`now_ns`] isn't moved.
+/// Sets the time of day, in nanoseconds since 1970: from the RTC at boot, later by clock_settime. [`now_ns`] isn't moved; a
+/// machine that would have been started before 1970 was started then.
 pub fn set_wall_clock_ns(time_ns: u64) {
-    WALL_CLOCK_AT_START_NS.store(time_ns.wrapping_sub(now_ns()), Relaxed);
+    WALL_CLOCK_AT_START_NS.store(time_ns.saturating_sub(now_ns()), Relaxed);
     publish();
 }
 

@@ -4,6 +4,7 @@
 //! begun, and of changes ended. A reader looks at the second first and at the first last; who sees them differ asks the kernel
 //! instead. asm/user/vdso.asm reads it.
 
+use super::time_scale::NS_PER_SECOND;
 use core::mem::offset_of;
 use core::sync::atomic::Ordering::{Relaxed, Release};
 use core::sync::atomic::{AtomicU64, fence};
@@ -25,8 +26,9 @@ pub struct TimePage {
     ended: AtomicU64,
     tsc_at_start: AtomicU64,
     scale: AtomicU64,
-    /// What is added for CLOCK_REALTIME and for CLOCK_MONOTONIC.
-    base_ns: [AtomicU64; 2],
+    /// The time of day at time 0, and its nanoseconds, below a second.
+    wall_seconds: AtomicU64,
+    wall_ns: AtomicU64,
 }
 
 const _: () = {
@@ -34,7 +36,8 @@ const _: () = {
     assert!(offset_of!(TimePage, ended) == 8, "struc time_page in asm/user/vdso.asm");
     assert!(offset_of!(TimePage, tsc_at_start) == 16, "struc time_page in asm/user/vdso.asm");
     assert!(offset_of!(TimePage, scale) == 24, "struc time_page in asm/user/vdso.asm");
-    assert!(offset_of!(TimePage, base_ns) == 32, "struc time_page in asm/user/vdso.asm");
+    assert!(offset_of!(TimePage, wall_seconds) == 32, "struc time_page in asm/user/vdso.asm");
+    assert!(offset_of!(TimePage, wall_ns) == 40, "struc time_page in asm/user/vdso.asm");
 };
 
 impl TimePage {
@@ -47,8 +50,8 @@ impl TimePage {
         let Some(time) = time else { return };
         self.tsc_at_start.store(time.tsc_at_start, Relaxed);
         self.scale.store(time.scale, Relaxed);
-        let [realtime, _monotonic_is_0] = &self.base_ns;
-        realtime.store(time.wall_clock_at_start_ns, Relaxed);
+        self.wall_seconds.store(time.wall_clock_at_start_ns / NS_PER_SECOND, Relaxed);
+        self.wall_ns.store(time.wall_clock_at_start_ns % NS_PER_SECOND, Relaxed);
         self.ended.store(change, Release);
     }
 }

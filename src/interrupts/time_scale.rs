@@ -3,20 +3,21 @@
 /// Nanoseconds in a second.
 pub const NS_PER_SECOND: u64 = 1_000_000_000;
 
-/// A counter's frequency, as nanoseconds a period in 32.32 fixed point.
+/// A counter's frequency, as what fraction of a second a period is, in 2^-64. Periods times that are seconds in 64.64 fixed point:
+/// whoever wants seconds and nanoseconds apart, as programs do (asm/user/vdso.asm), needs no division.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeScale(u64);
 
 impl TimeScale {
     /// A counter of `hz`; one of 0 Hz counts as 1 GHz, so that a failed measurement still gives a time that passes.
     pub const fn from_hz(hz: u64) -> Self {
-        let hz = if hz == 0 { NS_PER_SECOND } else { hz };
-        let ns = ((NS_PER_SECOND as u128) << 32) / hz as u128;
-        Self(if ns > u64::MAX as u128 { u64::MAX } else { ns as u64 })
+        let hz = if hz == 0 { NS_PER_SECOND } else { hz } as u128;
+        let period = ((1 << 64) + hz / 2) / hz;
+        Self(if period > u64::MAX as u128 { u64::MAX } else { period as u64 })
     }
 
-    pub const fn from_fixed_point(ns_a_period: u64) -> Self {
-        Self(ns_a_period)
+    pub const fn from_fixed_point(period: u64) -> Self {
+        Self(period)
     }
 
     pub const fn fixed_point(self) -> u64 {
@@ -26,12 +27,16 @@ impl TimeScale {
     /// How long `periods` take. Wraps after 584 years.
     #[inline(always)]
     pub const fn to_ns(self, periods: u64) -> u64 {
-        ((periods as u128 * self.0 as u128) >> 32) as u64
+        let passed = periods as u128 * self.0 as u128;
+        let (seconds, rest) = ((passed >> 64) as u64, passed as u64);
+        let rest_ns = ((rest as u128 * NS_PER_SECOND as u128) >> 64) as u64;
+        seconds.wrapping_mul(NS_PER_SECOND).wrapping_add(rest_ns)
     }
 
     /// How many periods pass in `ns`; at least one.
     pub const fn to_periods(self, ns: u64) -> u64 {
-        let periods = ((ns as u128) << 32) / if self.0 == 0 { 1 } else { self.0 as u128 };
+        let period = if self.0 == 0 { 1 } else { self.0 } as u128;
+        let periods = ((ns as u128) << 64) / (period * NS_PER_SECOND as u128);
         if periods == 0 { 1 } else { periods as u64 }
     }
 }
