@@ -64,7 +64,8 @@ iretq_to_user:                          ; faults if RIP isn't canonical: asm/int
 ; Leaves by SYSRET where the frame allows it: SYSRET takes RIP from RCX and RFLAGS from R11 (SDM 2B, SYSRET). In a frame that
 ; still has the vector of syscall_entry they are what SYSCALL put there, and RIP is canonical, as user space ends a page below
 ; the last address that is. exec, signals and sigreturn change the frame, and its vector with it; they go out by IRETQ.
-; On entry: as return_to_user.
+; RBX and R12 to R15 need no restoring: functions preserve them (System V ABI §3.2.1), so they are the program's still.
+; On entry: as return_to_user; RBX and R12 to R15 as they were when the frame was built.
 global syscall_return
 syscall_return:
     SETTLE_PENDING_WORK
@@ -73,7 +74,8 @@ syscall_return:
     jne return_to_user.restore
     test dword [rsp + FRAME_RFLAGS], RFLAGS_FORBID_SYSRET
     jnz return_to_user.restore
-    RESTORE_REGISTERS
+    add rsp, FRAME_RBP
+    RESTORE_REGISTERS_FROM_RBP
     mov rsp, [rsp + FRAME_RSP - FRAME_VECTOR]
     swapgs
     o64 sysret

@@ -14,8 +14,8 @@ pub struct InterruptFrame {
     pub r14: u64,
     pub r13: u64,
     pub r12: u64,
-    pub rbp: u64,
     pub rbx: u64,
+    pub rbp: u64,
     pub r11: u64,
     pub r10: u64,
     pub r9: u64,
@@ -52,7 +52,7 @@ macro_rules! assert_offsets {
 }
 
 assert_offsets! {
-    r15 = "FRAME_R15", r14 = "FRAME_R14", r13 = "FRAME_R13", r12 = "FRAME_R12", rbp = "FRAME_RBP", rbx = "FRAME_RBX",
+    r15 = "FRAME_R15", r14 = "FRAME_R14", r13 = "FRAME_R13", r12 = "FRAME_R12", rbx = "FRAME_RBX", rbp = "FRAME_RBP",
     r11 = "FRAME_R11", r10 = "FRAME_R10", r9 = "FRAME_R9", r8 = "FRAME_R8", rax = "FRAME_RAX", rcx = "FRAME_RCX",
     rdx = "FRAME_RDX", rsi = "FRAME_RSI", rdi = "FRAME_RDI", vector = "FRAME_VECTOR", error_code = "FRAME_ERROR_CODE",
     rip = "FRAME_RIP", cs = "FRAME_CS", rflags = "FRAME_RFLAGS", rsp = "FRAME_RSP", ss = "FRAME_SS",
