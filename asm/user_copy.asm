@@ -70,6 +70,20 @@ user_copy:
     RECOVER .words, .words_fault
     RECOVER .bytes, .end
 
+; u64 user_copy_words(u64 *to, const u64 *from, u64 count): copies; returns how many words were not copied. For whoever wants all
+; of them or none: one that ends in a bad page isn't copied at all.
+global user_copy_words
+user_copy_words:
+    mov rcx, rdx
+    ALLOW
+.words:
+    rep movsq
+.end:
+    mov rax, rcx
+    FORBID
+    ret
+    RECOVER .words, .end
+
 ; u64 user_zero(u8 *to, u64 count): writes zeros; returns how many bytes were not written.
 global user_zero
 user_zero:

@@ -80,6 +80,7 @@ const STRING_FAULT: u64 = 1;
 #[cfg(target_os = "none")]
 unsafe extern "C" {
     fn user_copy(to: *mut u8, from: *const u8, count: usize) -> usize;
+    fn user_copy_words(to: *mut u64, from: *const u64, count: usize) -> usize;
     fn user_zero(to: *mut u8, count: usize) -> usize;
     fn user_get_8(from: u64) -> Loaded;
     fn user_get_16(from: u64) -> Loaded;
@@ -124,6 +125,10 @@ mod no_user_memory {
     }
 
     pub unsafe fn user_copy(_: *mut u8, _: *const u8, count: usize) -> usize {
+        count
+    }
+
+    pub unsafe fn user_copy_words(_: *mut u64, _: *const u64, count: usize) -> usize {
         count
     }
 
@@ -220,14 +225,30 @@ pub fn read_value<T: FromBytes>(from: UserAddress) -> Result<T, Errno> {
 
 fn read_large<T: FromBytes>(from: UserAddress) -> Result<T, Errno> {
     let mut value = MaybeUninit::<T>::uninit();
-    let size = size_of::<T>();
-    // SAFETY: `value` has room for `size` bytes; the source was checked by the caller, and faults are recovered.
-    let left = unsafe { user_copy(value.as_mut_ptr().cast(), pointer(from), size) };
-    if left != 0 {
+    // SAFETY: `value` has room for its bytes; the source was checked by the caller, and faults are recovered.
+    let failed = unsafe { copy_large(value.as_mut_ptr().cast(), pointer(from), size_of::<T>()) };
+    if failed {
         return Err(Errno::EFAULT);
     }
     // SAFETY: all bytes were written, and any bytes are a T.
     Ok(unsafe { value.assume_init() })
+}
+
+/// Copies a value's bytes, all of them or it fails: by words if it consists of words.
+///
+/// # Safety
+///
+/// As for [`user_copy`]: one side was checked to be the user's, the other is the kernel's and as long.
+#[inline(always)]
+unsafe fn copy_large(to: *mut u8, from: *const u8, bytes: usize) -> bool {
+    // SAFETY: the caller's.
+    let left = unsafe {
+        match bytes.is_multiple_of(size_of::<u64>()) {
+            true => user_copy_words(to.cast(), from.cast(), bytes / size_of::<u64>()),
+            false => user_copy(to, from, bytes),
+        }
+    };
+    left != 0
 }
 
 /// Writes a value. Sizes up to 8 bytes take one store.
@@ -244,7 +265,7 @@ pub fn write_value<T: IntoBytes + Immutable>(to: UserAddress, value: &T) -> Resu
             2 => user_put_16(to.0, small()),
             4 => user_put_32(to.0, small()),
             8 => user_put_64(to.0, small()),
-            count => user_copy(pointer(to), bytes.as_ptr(), count) as u64,
+            count => u64::from(copy_large(pointer(to), bytes.as_ptr(), count)),
         }
     };
     if failed == 0 { Ok(()) } else { Err(Errno::EFAULT) }
