@@ -42,14 +42,13 @@ pub fn futex(
     let second_count = timeout.as_u64() as u32;
     // Linux wakes one before it counts, so at least one.
     let wakes = |count: u32| (count as i32).max(1) as u32;
+    let bits = if command == WAIT || command == WAKE { futexes::ALL_BITS } else { third_value };
     match command {
         WAIT | WAIT_BITSET => {
             let deadline_ns = deadline(timeout, command == WAIT_BITSET, real_time)?;
-            let bits = if command == WAIT { futexes::ALL_BITS } else { third_value };
             wait_restartably(thread, address, private, value, bits, deadline_ns).map(|()| 0)
         }
-        WAKE => futexes::wake(address, private, wakes(value), futexes::ALL_BITS),
-        WAKE_BITSET => futexes::wake(address, private, wakes(value), third_value),
+        WAKE | WAKE_BITSET => futexes::wake(address, private, wakes(value), bits),
         REQUEUE | CMP_REQUEUE if (value as i32) < 0 || (second_count as i32) < 0 => Err(Errno::EINVAL),
         REQUEUE => futexes::requeue(address, second, private, value, second_count, None),
         CMP_REQUEUE => futexes::requeue(address, second, private, value, second_count, Some(third_value)),

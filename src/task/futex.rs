@@ -42,21 +42,26 @@ pub struct Key {
 
 impl Key {
     /// EINVAL for an address that isn't a multiple of 4; EFAULT for one that isn't the program's.
+    #[inline]
     pub fn of(address: UserAddress, private: bool) -> Result<Self, Errno> {
         if !address.as_u64().is_multiple_of(4) {
             return Err(Errno::EINVAL);
         }
         address.check(4)?;
         if !private {
-            // A shared one must be there, even for who only wakes.
-            user_access::read_value::<u32>(address)?;
+            return Self::of_shared(address);
         }
-        let key = current().process.with_address_space(|space| {
-            let shared = if private { None } else { space.lock().shared_place(address.as_u64()) };
-            match shared {
-                Some((object, offset)) => Self { space: object.identity(), offset, _object: Some(object) },
-                None => Self::private(core::ptr::from_ref(space).addr(), address.as_u64()),
-            }
+        let space = current().process.with_address_space(|space| core::ptr::from_ref(space).addr());
+        Ok(Self::private(space.ok_or(Errno::ESRCH)?, address.as_u64()))
+    }
+
+    /// As a private one if what is mapped there isn't shared.
+    fn of_shared(address: UserAddress) -> Result<Self, Errno> {
+        // It must be there, even for who only wakes.
+        user_access::read_value::<u32>(address)?;
+        let key = current().process.with_address_space(|space| match space.lock().shared_place(address.as_u64()) {
+            Some((object, offset)) => Self { space: object.identity(), offset, _object: Some(object) },
+            None => Self::private(core::ptr::from_ref(space).addr(), address.as_u64()),
         });
         key.ok_or(Errno::ESRCH)
     }
