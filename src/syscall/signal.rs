@@ -32,24 +32,35 @@ pub fn rt_sigaction(
     set_bytes: usize,
 ) -> Result<(), Errno> {
     check_set_size(set_bytes)?;
-    let new: Option<Action> = if new.is_null() { None } else { Some(user_access::read_value(new)?) };
+    let wants_previous = !old.is_null();
+    let previous = match new.is_null() {
+        true => {
+            let signal = Signal::new(number).ok_or(Errno::EINVAL)?;
+            wants_previous.then(|| thread.process.signals.with(|actions| actions.get(signal)))
+        }
+        false => set_action(thread, number, user_access::read_value(new)?, wants_previous)?,
+    };
+    previous.map_or(Ok(()), |previous| user_access::write_value(old, &previous))
+}
+
+/// Returns what was done about the signal before, if it is wanted.
+fn set_action(thread: &Thread, number: u32, new: Action, wants_previous: bool) -> Result<Option<Action>, Errno> {
     let signal = Signal::new(number).ok_or(Errno::EINVAL)?;
-    if new.is_some() && (signal == Signal::KILL || signal == Signal::STOP) {
+    if SignalSet::UNBLOCKABLE.contains(signal) {
         return Err(Errno::EINVAL);
     }
     let mut previous = None;
     let is_now_ignored = thread.process.signals.with(|actions| {
-        if !old.is_null() {
+        if wants_previous {
             previous = Some(actions.get(signal));
         }
-        let Some(new) = new else { return false };
         actions.set(signal, new.sanitised());
         actions.ignores(signal)
     });
     if is_now_ignored {
         signal::forget(&thread.process, signal);
     }
-    previous.map_or(Ok(()), |previous| user_access::write_value(old, &previous))
+    Ok(previous)
 }
 
 pub fn rt_sigprocmask(
@@ -106,7 +117,7 @@ pub fn rt_sigtimedwait(
     set_bytes: usize,
 ) -> Result<u32, Errno> {
     check_set_size(set_bytes)?;
-    let wanted = SignalSet::from_bits(user_access::read_value(set)?).without_unblockable();
+    let wanted = SignalSet::from_bits(user_access::read_value(set)?).difference(SignalSet::UNBLOCKABLE);
     let deadline_ns = match timeout.is_null() {
         true => None,
         false => Some(clock::now_ns().saturating_add(user_access::read_value::<Timespec>(timeout)?.as_ns()?)),

@@ -59,7 +59,7 @@ impl Action {
     }
 
     const fn is_handler(&self) -> bool {
-        self.handler != SIG_DFL && self.handler != SIG_IGN
+        self.handler > SIG_IGN
     }
 
     /// As rt_sigaction keeps it: unknown flags cleared, so that a program can ask which ones there are, and the mask without
@@ -67,7 +67,7 @@ impl Action {
     #[must_use]
     pub const fn sanitised(mut self) -> Self {
         self.flags &= ActionFlags::all().difference(ActionFlags::UNSUPPORTED).bits();
-        self.mask = SignalSet::from_bits(self.mask).without_unblockable().bits();
+        self.mask = SignalSet::from_bits(self.mask).difference(SignalSet::UNBLOCKABLE).bits();
         self
     }
 }
@@ -95,9 +95,9 @@ impl Actions {
     pub const fn disposition(&self, signal: Signal) -> Disposition {
         let action = self.get(signal);
         match action.handler {
-            SIG_DFL => Disposition::Default(signal.default_action()),
+            _ if action.is_handler() => Disposition::Handler(action),
             SIG_IGN => Disposition::Ignore,
-            _ => Disposition::Handler(action),
+            _ => Disposition::Default(signal.default_action()),
         }
     }
 

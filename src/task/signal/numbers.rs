@@ -1,6 +1,6 @@
 //! Signals as numbers and as sets (signal(7)).
 
-/// A signal's number, 1 to 64.
+/// A signal, 1 to 64: its number less one, which is its place in a table and its bit in a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Signal(u8);
 
@@ -21,11 +21,11 @@ pub enum DefaultAction {
 macro_rules! signals {
     ($($name:ident = $number:literal, $action:ident;)*) => {
         impl Signal {
-            $(pub const $name: Signal = Signal($number);)*
+            $(pub const $name: Signal = Signal($number - 1);)*
 
             /// What happens where a program has set nothing else.
             pub const fn default_action(self) -> DefaultAction {
-                match self.0 {
+                match self.number() {
                     $($number => DefaultAction::$action,)*
                     _ => DefaultAction::Terminate,
                 }
@@ -71,29 +71,33 @@ signals! {
 impl Signal {
     /// None for 0 and for what is past 64.
     pub const fn new(number: u32) -> Option<Self> {
-        if number >= 1 && number <= 64 { Some(Self(number as u8)) } else { None }
+        let index = number.wrapping_sub(1);
+        if index < 64 { Some(Self(index as u8)) } else { None }
     }
 
     pub const fn number(self) -> u8 {
-        self.0
+        self.0 + 1
     }
 
+    /// Below 64, as the compiler can see.
     pub const fn index(self) -> usize {
-        self.0 as usize - 1
+        self.0 as usize % 64
     }
 
     pub const fn bit(self) -> u64 {
-        1 << (self.0 - 1)
+        1 << self.index()
     }
 
     /// Signals from 32 on are queued each time they are sent; of the others one at a time is pending.
     pub const fn is_real_time(self) -> bool {
-        self.0 >= 32
+        self.number() >= 32
     }
 }
 
 impl SignalSet {
     pub const EMPTY: Self = Self(0);
+    /// These can be neither blocked nor handled.
+    pub const UNBLOCKABLE: Self = Self(Signal::KILL.bit() | Signal::STOP.bit());
 
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits)
@@ -131,13 +135,8 @@ impl SignalSet {
         Self(self.0 & !other.0)
     }
 
-    /// SIGKILL and SIGSTOP can be neither blocked nor handled.
-    pub const fn without_unblockable(self) -> Self {
-        self.without(Signal::KILL).without(Signal::STOP)
-    }
-
     /// The lowest-numbered one.
     pub const fn first(self) -> Option<Signal> {
-        if self.0 == 0 { None } else { Some(Signal(self.0.trailing_zeros() as u8 + 1)) }
+        if self.0 == 0 { None } else { Some(Signal(self.0.trailing_zeros() as u8)) }
     }
 }

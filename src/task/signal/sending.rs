@@ -149,6 +149,7 @@ pub fn tell_parent_of_end(parent: &Process, child: &Process, exit_signal: u8, st
 }
 
 /// What a change of the action has made ignored is no longer pending.
+#[cold]
 pub fn forget(process: &Process, signal: Signal) {
     discard(process, SignalSet::EMPTY.with(signal));
 }

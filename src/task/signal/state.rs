@@ -152,7 +152,7 @@ impl Default for ThreadSignals {
 impl Thread {
     /// What is blocked from here on. Signals that this lets through are taken before the thread returns to user mode.
     pub fn set_signal_mask(&self, mask: SignalSet) {
-        let mask = mask.without_unblockable();
+        let mask = mask.difference(SignalSet::UNBLOCKABLE);
         let old = SignalSet::from_bits(self.signals.mask.swap(mask.bits(), Relaxed));
         if !self.pending_signals().difference(mask).is_empty() {
             self.add_work(Work::SIGNAL);
