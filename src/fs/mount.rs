@@ -78,13 +78,21 @@ impl<'a> Place<'a> {
     /// The root of what is mounted here, and of what is mounted on that; or this place.
     #[inline]
     pub fn into_mounted(self, tree: &'a Tree) -> Place<'a> {
-        if *self.dentry.mounts_here.get(tree) == 0 { self } else { self.into_mounted_slowly(tree) }
+        if self.has_mounts(tree) { self.into_mounted_slowly(tree) } else { self }
+    }
+
+    /// Something is mounted on its entry, here or elsewhere: the same entry may be seen through several mounts.
+    #[inline]
+    fn has_mounts(self, tree: &Tree) -> bool {
+        *self.dentry.mounts_here.get(tree) != 0
     }
 
     #[cold]
     fn into_mounted_slowly(self, tree: &'a Tree) -> Place<'a> {
         let (mut place, mut next) = (self, 0);
-        while let Some((number, mount)) = mounted_on(tree, place, next) {
+        while place.has_mounts(tree)
+            && let Some((number, mount)) = mounted_on(tree, place, next)
+        {
             place = Place { mount, dentry: &mount.root };
             next = number + 1;
         }

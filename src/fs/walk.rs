@@ -171,34 +171,35 @@ impl Walk {
             let Some(child) = here.dentry.child(tree, name) else {
                 return match inode.body {
                     Body::Generated(_) => {
-                        let follow = !is_last || self.directory || self.last == Last::Follow;
-                        Outside::new(here, name, None, rest, &outer, follow).map(Stop::Outside)
+                        Outside::new(here, name, None, rest, &outer, self.follows(is_last)).map(Stop::Outside)
                     }
                     _ => Err(Errno::ENOENT),
                 };
             };
             let child = Place { mount: here.mount, dentry: child }.into_mounted(tree);
-            if child.dentry.inode.is_symlink() && (!is_last || self.directory || self.last == Last::Follow) {
-                self.count_link()?;
-                match &child.dentry.inode.body {
-                    Body::Symlink(target) => {
-                        if !rest.is_empty() {
-                            outer.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-                            outer.push(rest);
-                        }
-                        if target.first() == Some(&b'/') {
-                            here = root;
-                        }
-                        rest = without_slashes(target);
-                    }
-                    _ => {
-                        return Outside::new(here, name, Some(child.dentry), rest, &outer, true).map(Stop::Outside);
-                    }
-                }
+            if !(child.dentry.inode.is_symlink() && self.follows(is_last)) {
+                here = child;
                 continue;
             }
-            here = child;
+            self.count_link()?;
+            let Body::Symlink(target) = &child.dentry.inode.body else {
+                return Outside::new(here, name, Some(child.dentry), rest, &outer, true).map(Stop::Outside);
+            };
+            if !rest.is_empty() {
+                outer.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+                outer.push(rest);
+            }
+            if target.first() == Some(&b'/') {
+                here = root;
+            }
+            rest = without_slashes(target);
         }
+    }
+
+    /// Whether a symbolic link is followed here: only at the end of a path it may be what is wanted itself.
+    #[inline]
+    fn follows(&self, is_last: bool) -> bool {
+        !is_last || self.directory || self.last == Last::Follow
     }
 
     /// Asks procfs for the next step and goes on, until the walk has arrived.
