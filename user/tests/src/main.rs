@@ -38,6 +38,7 @@ mod pipes;
 mod proc;
 mod processes;
 mod refusals;
+mod registers;
 mod remapping;
 mod returning;
 mod signals;
@@ -79,6 +80,7 @@ const FAMILIES: &[Family] = &[
     ("proc", proc::CASES),
     ("processes", processes::CASES),
     ("refusals", refusals::CASES),
+    ("registers", registers::CASES),
     ("remapping", remapping::CASES),
     ("returning", returning::CASES),
     ("signals", signals::CASES),
