@@ -186,8 +186,7 @@ pub fn setpgid(thread: &Thread, pid: i32, group: i32) -> Result<(), Errno> {
     if member.session == pid {
         return Err(Errno::EPERM);
     }
-    let group_exists = || tasks.family.iter().any(|(_, other)| other.group == group && other.session == session);
-    if group != pid && !group_exists() {
+    if group != pid && tasks.family.session_of_group(group) != Some(session) {
         return Err(Errno::EPERM);
     }
     let left = tasks.family.set_place(pid, group, session);
@@ -199,7 +198,7 @@ pub fn setpgid(thread: &Thread, pid: i32, group: i32) -> Result<(), Errno> {
 pub fn setsid(thread: &Thread) -> Result<u32, Errno> {
     let pid = thread.process.pid;
     let mut tasks = process::tasks();
-    if tasks.family.iter().any(|(_, member)| member.group == pid) {
+    if tasks.family.session_of_group(pid).is_some() {
         return Err(Errno::EPERM);
     }
     let left = tasks.family.set_place(pid, pid, pid);

@@ -53,9 +53,18 @@ pub struct Member<T> {
 
 pub struct Family<T> {
     members: IdTable<Member<T>>,
-    /// How often each number is somebody's group or session. A number that is nobody's has no entry, but stays taken as long
-    /// as there is a process with it.
-    names: IdTable<u32>,
+    /// The numbers of groups and sessions. One that is nobody's has no entry, but stays taken as long as there is a process
+    /// with it.
+    names: IdTable<Name>,
+}
+
+/// What a number names besides a process.
+#[derive(Clone, Copy, Default)]
+struct Name {
+    in_group: u32,
+    in_session: u32,
+    /// In which the group is, as long as it has members: all are in the same one.
+    session_of_group: u32,
 }
 
 /// Numbers that may be given out again: a process's, its group's, its session's.
@@ -144,16 +153,21 @@ impl<T> Family<T> {
         };
         self.members.set(pid, member);
         self.link(pid, parent);
-        self.count_names([group, session]);
+        self.enter(group, session);
     }
 
     /// Moves a process to a group and a session: others' that there are, or its own. Returns the numbers that name nobody
     /// any more.
     pub fn set_place(&mut self, pid: u32, group: u32, session: u32) -> FreeIds {
         let Some(member) = self.get_mut(pid) else { return FreeIds::new() };
-        let old = [replace(&mut member.group, group), replace(&mut member.session, session)];
-        self.count_names([group, session]);
-        self.drop_names(old)
+        let (old_group, old_session) = (replace(&mut member.group, group), replace(&mut member.session, session));
+        self.enter(group, session);
+        self.leave(old_group, old_session)
+    }
+
+    /// None: there is no such group.
+    pub fn session_of_group(&self, group: u32) -> Option<u32> {
+        self.names.get(group).filter(|name| name.in_group > 0).map(|name| name.session_of_group)
     }
 
     /// A new process's maker is not its parent's first thread.
@@ -244,30 +258,41 @@ impl<T> Family<T> {
     pub fn remove(&mut self, pid: u32) -> Option<(T, FreeIds)> {
         self.unlink(pid);
         let member = self.members.release(pid)?;
-        let mut free = self.drop_names([member.group, member.session]);
+        let mut free = self.leave(member.group, member.session);
         self.free_if_unused(pid, &mut free);
         Some((member.value, free))
     }
 
-    fn count_names(&mut self, ids: [u32; 2]) {
-        for id in ids {
-            let count = self.names.get(id).map_or(0, |count| *count);
-            self.names.set(id, count.saturating_add(1));
-        }
+    fn enter(&mut self, group: u32, session: u32) {
+        let mut name = self.name(group);
+        name.in_group = name.in_group.saturating_add(1);
+        name.session_of_group = session;
+        self.names.set(group, name);
+        let mut name = self.name(session);
+        name.in_session = name.in_session.saturating_add(1);
+        self.names.set(session, name);
     }
 
-    fn drop_names(&mut self, ids: [u32; 2]) -> FreeIds {
+    fn leave(&mut self, group: u32, session: u32) -> FreeIds {
         let mut free = FreeIds::new();
-        for id in ids {
-            match self.names.get_mut(id) {
-                Some(count) if *count > 1 => *count -= 1,
-                _ => {
-                    self.names.clear(id);
-                    self.free_if_unused(id, &mut free);
-                }
-            }
-        }
+        let name = self.name(group);
+        self.rename(group, Name { in_group: name.in_group.saturating_sub(1), ..name }, &mut free);
+        let name = self.name(session);
+        self.rename(session, Name { in_session: name.in_session.saturating_sub(1), ..name }, &mut free);
         free
+    }
+
+    fn name(&self, id: u32) -> Name {
+        self.names.get(id).copied().unwrap_or_default()
+    }
+
+    fn rename(&mut self, id: u32, name: Name, free: &mut FreeIds) {
+        if name.in_group > 0 || name.in_session > 0 {
+            self.names.set(id, name);
+        } else {
+            self.names.clear(id);
+            self.free_if_unused(id, free);
+        }
     }
 
     fn free_if_unused(&mut self, id: u32, free: &mut FreeIds) {
@@ -519,6 +544,21 @@ mod tests {
         assert_eq!(family.reserve(3), Err(Errno::EEXIST));
         assert_eq!(family.remove(4), Some(((), FreeIds::from([3, 2, 4]))));
         assert_eq!(family.reserve(3), Ok(()));
+    }
+
+    #[test]
+    fn a_group_is_in_a_session_as_long_as_it_has_members() {
+        let mut family = family();
+        assert_eq!(family.session_of_group(2), None);
+        for (pid, group, session) in [(2, 2, 2), (3, 2, 2), (3, 3, 2)] {
+            family.set_place(pid, group, session);
+        }
+        assert_eq!([2, 3].map(|group| family.session_of_group(group)), [Some(2); 2]);
+        // The session goes on under a number that is no group's any more.
+        family.remove(2);
+        assert_eq!([2, 3].map(|group| family.session_of_group(group)), [None, Some(2)]);
+        family.set_place(3, 3, 3);
+        assert_eq!(family.session_of_group(3), Some(3));
     }
 
     #[test]

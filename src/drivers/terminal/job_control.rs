@@ -279,9 +279,8 @@ pub(super) fn set_foreground_group(tty: &Tty, group: i32) -> Result<(), Errno> {
     require_control(tty)?;
     let session = Caller::find()?.session;
     let tasks = tasks();
-    let in_group = tasks.family.iter().map(|(_, member)| member).find(|member| member.group == group);
-    let member = in_group.or_else(|| tasks.family.get(group)).ok_or(Errno::ESRCH)?;
-    if member.session != session {
+    let of_process = || tasks.family.get(group).map(|member| member.session);
+    if tasks.family.session_of_group(group).or_else(of_process).ok_or(Errno::ESRCH)? != session {
         return Err(Errno::EPERM);
     }
     tty.controlled.foreground.store(group, Relaxed);
