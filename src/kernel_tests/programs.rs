@@ -14,7 +14,7 @@ use crate::memory::{frames, heap};
 use crate::syscall::argument::Fd;
 use crate::syscall::exec::execute;
 use crate::task::credentials::Credentials;
-use crate::task::family::Status;
+use crate::task::family::{Birth, Status};
 use crate::task::limits::Limits;
 use crate::task::process::{INIT_PID, Parts, Process, tasks};
 use crate::task::signal::{Info, ProcessSignals, Signal, send_to_process};
@@ -98,7 +98,7 @@ pub fn spawn(function: extern "C" fn(usize), argument: usize) -> Result<Arc<Thre
     process.add_thread(thread.clone())?;
     let mut tasks = tasks();
     tasks.threads.set(pid, thread.clone());
-    tasks.family.insert(pid, 0, 0, process);
+    tasks.family.insert(pid, Birth::of_nobody(), process);
     drop(tasks);
     scheduler::start(thread.clone());
     Ok(thread)

@@ -6,15 +6,16 @@
 use super::memory::used_frames;
 use crate::cpu::features::features;
 use crate::cpu::{fpu::FpuState, gdt, per_cpu};
+use crate::fault_injection::{self, Point};
 use crate::interrupts::{InterruptFrame, clock, timer};
 use crate::kernel_test;
 use crate::lock::{Lock, Rank};
 use crate::memory::{AddressSpace, Mapping, Placement, Protection, heap, kernel_map};
 use crate::task::credentials::Credentials;
-use crate::task::family::Status;
+use crate::task::family::{Birth, SIGCHLD, Status};
 use crate::task::limits::Limits;
 use crate::task::process::{Parts, Process, tasks};
-use crate::task::signal::ProcessSignals;
+use crate::task::signal::{ProcessSignals, Signal};
 use crate::task::switch::{self, Start};
 use crate::task::{Thread, exit, kernel_thread, scheduler, wait_queue};
 use crate::trace::{self, Kind};
@@ -45,6 +46,15 @@ impl Program {
 
     /// Starts at `rip`, with `word` at the beginning of its data.
     fn start_at(code: &[u8], rip: u64, word: u64) -> Self {
+        Self::start_as(Birth::of_nobody(), code, rip, word)
+    }
+
+    fn start_child_of(parent: &Self, code: &[u8]) -> Self {
+        let parent = parent.thread.process.pid;
+        Self::start_as(Birth { parent, maker: parent, exit_signal: SIGCHLD }, code, CODE, 0)
+    }
+
+    fn start_as(birth: Birth, code: &[u8], rip: u64, word: u64) -> Self {
         let mut space = AddressSpace::new().expect("memory");
         let executable = Mapping::anonymous(Protection::READ | Protection::EXECUTE);
         let writable = Mapping::anonymous(Protection::READ | Protection::WRITE);
@@ -83,7 +93,7 @@ impl Program {
         process.add_thread(thread.clone()).expect("memory");
         let mut tasks = tasks();
         tasks.threads.set(pid, thread.clone());
-        tasks.family.insert(pid, 0, 0, process);
+        tasks.family.insert(pid, birth, process);
         drop(tasks);
         scheduler::start(thread.clone());
         Self { thread }
@@ -95,6 +105,16 @@ impl Program {
         let read = self.thread.process.with_address_space(|space| space.lock().read_bytes(DATA, &mut bytes));
         read.expect("it runs").expect("its data");
         u64::from_le_bytes(bytes)
+    }
+
+    fn set_word(&self, word: u64) {
+        let written =
+            self.thread.process.with_address_space(|space| space.lock().write_bytes(DATA, &word.to_le_bytes()));
+        written.expect("it runs").expect("its data");
+    }
+
+    fn has_ended(&self) -> bool {
+        tasks().family.has_ended(self.thread.process.pid)
     }
 
     /// Waits for its end, and says how it came.
@@ -119,6 +139,13 @@ const EXIT_7_BY_GATE: [u8; 12] = [0xbf, 7, 0, 0, 0, 0xb8, 231, 0, 0, 0, 0xcd, 0x
 
 /// inc qword [DATA], for ever.
 const COUNT: [u8; 10] = [0x48, 0xff, 0x04, 0x25, 0, 0, 0x50, 0, 0xeb, 0xf6];
+
+/// Goes on once the word is no longer 0: cmp qword [DATA], 0; je
+const AWAIT_WORD: [u8; 11] = [0x48, 0x83, 0x3c, 0x25, 0, 0, 0x50, 0, 0, 0x74, 0xf5];
+
+/// wait4(-1, 0, 0, 0)
+const AWAIT_CHILD: [u8; 20] =
+    [0xb8, 61, 0, 0, 0, 0xbf, 0xff, 0xff, 0xff, 0xff, 0x31, 0xf6, 0x31, 0xd2, 0x4d, 0x31, 0xd2, 0x0f, 0x05, 0x90];
 
 fn killed_by(status: Status) -> Option<u8> {
     match status {
@@ -181,6 +208,30 @@ fn compare_page_table_and_tick(from_user: bool) {
         if own == loaded { &RIGHT_TICKS } else { &WRONG_TICKS }.fetch_add(1, Relaxed);
     }
     scheduler::tick(from_user);
+}
+
+/// A process leaves a child, which has ended already or ends since its parent does, to one who waits: not to its own parent,
+/// which hears of its end anyway. False if it made fewer allocations than should have succeeded.
+fn is_inherited(child: &[u8], succeeding_allocations: u64) -> bool {
+    let heir = Program::start(&[&AWAIT_CHILD[..], &EXIT_7].concat());
+    heir.thread.process.is_subreaper.store(true, Relaxed);
+    let between = Program::start_child_of(&heir, &COUNT);
+    let parent = Program::start_child_of(&between, &[&AWAIT_WORD[..], &EXIT_7].concat());
+    let child = Program::start_child_of(&parent, child);
+    child.thread.process.parent_death_signal.store(Signal::KILL.number().into(), Relaxed);
+    sleep_ticks(20);
+    assert!(!heir.has_ended() && !parent.has_ended());
+    let deadline = clock::now_ns() + 50 * timer::NS_PER_TICK;
+    parent.set_word(1);
+    fault_injection::arm(&[Point::HeapAllocation], succeeding_allocations);
+    while !heir.has_ended() && clock::now_ns() < deadline {
+        scheduler::yield_now();
+    }
+    let has_failed = fault_injection::disarm();
+    assert!(heir.has_ended(), "its heir wasn't told, after {succeeding_allocations} allocations");
+    assert_eq!([parent.end(), heir.end()], [Status::Exited(7); 2]);
+    between.stop();
+    has_failed
 }
 
 kernel_test! {
@@ -390,6 +441,12 @@ kernel_test! {
         for program in programs {
             assert_eq!(killed_by(program.thread.process.ending_status()), None);
             program.stop();
+        }
+    }
+
+    fn an_heir_learns_of_children_whichever_allocation_fails_at_their_parents_end() {
+        for child in [&EXIT_7[..], &COUNT] {
+            (0..).take_while(|countdown| is_inherited(child, *countdown)).for_each(|_| {});
         }
     }
 

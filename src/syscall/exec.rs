@@ -225,7 +225,9 @@ fn become_only_thread(thread: &Thread) -> Result<(), Errno> {
     }
     if thread.tid() != process.pid {
         let mut tasks = tasks();
-        tasks.family.change_maker(process.pid, thread.tid(), process.pid);
+        if thread.has_made_children.load(Relaxed) {
+            tasks.family.change_maker(process.pid, thread.tid(), process.pid);
+        }
         let own = tasks.threads.release(thread.tid());
         thread.set_tid(process.pid);
         own.and_then(|own| tasks.threads.set(process.pid, own));

@@ -3,7 +3,7 @@
 //! A thread ends on its own kernel stack; a process when its last thread does. Then its memory, files and everything else
 //! are given back at once; only its id and status stay until the parent has asked (a zombie).
 
-use super::family::{SIGCHLD, Status, Wanted};
+use super::family::{NOBODY, SIGCHLD, Status, Wanted};
 use super::process::{INIT_PID, Process, Tasks, tasks};
 use super::scheduler::{self, State};
 use super::signal::{Info, Signal, SignalSet};
@@ -14,7 +14,6 @@ use crate::drivers::terminal;
 use crate::errno::Errno;
 use crate::memory::user_access::{self, UserAddress};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 
 /// exit_group: all threads of the current process end, and it with this status. The first to call this decides.
@@ -64,11 +63,12 @@ pub fn end_kernel_thread() -> ! {
 /// taken until its status has been asked for.
 fn forget_thread(thread: &Thread, id_is_free: bool) {
     let is_other = |other: &&Arc<Thread>| !core::ptr::eq(Arc::as_ptr(other), thread);
-    let heir = thread.process.threads().iter().find(is_other).map(|heir| heir.tid());
+    let heir = thread.process.threads().iter().find(is_other).cloned();
     let removed = {
         let mut tasks = tasks();
-        if let Some(heir) = heir {
-            tasks.family.change_maker(thread.process.pid, thread.tid(), heir);
+        if let Some(heir) = heir.filter(|_| thread.has_made_children.load(Relaxed)) {
+            heir.has_made_children.store(true, Relaxed);
+            tasks.family.change_maker(thread.process.pid, thread.tid(), heir.tid());
         }
         if id_is_free { tasks.threads.release(thread.tid()) } else { tasks.threads.clear(thread.tid()) }
     };
@@ -118,23 +118,20 @@ fn end_last_thread(process: &Arc<Process>) {
         super::init::ended(status);
     }
     terminal::leader_ends(process);
-    send_death_signals(process);
     signal::forget_stop(process);
-    let linked_groups = linked_groups(process.pid);
-    let (heir, inherited, parent) = {
+    hand_over_children(process.pid);
+    let (linked_group, parent) = {
         let mut tasks = tasks();
-        let inherited = ended_children(&tasks, process.pid);
-        let heir = heir_of(&tasks, process.pid);
-        tasks.family.end(process.pid, status, heir);
+        let linked_group = tasks.family.group_linked_by(process.pid);
+        tasks.family.end(process.pid, status);
         let parent = tasks.family.get(process.pid).and_then(|member| {
             let parent = tasks.family.get(member.parent)?.value.clone();
             Some((parent, member.exit_signal))
         });
-        (tasks.family.get(heir).map(|heir| heir.value.clone()), inherited, parent)
+        (linked_group, parent)
     };
-    linked_groups.into_iter().for_each(wake_stopped_orphans);
-    if let Some(heir) = heir {
-        inherited.into_iter().for_each(|(child, status)| tell_of_end(&heir, &child, SIGCHLD, status));
+    if let Some(group) = linked_group {
+        wake_stopped_orphans(group);
     }
     let Some((parent, exit_signal)) = parent else { return };
     tell_of_end(&parent, process, exit_signal, status);
@@ -150,19 +147,50 @@ fn tell_of_end(parent: &Process, child: &Process, exit_signal: u8, status: Statu
     parent.children_changed.wake_all();
 }
 
-/// Children that nobody has asked for yet: who inherits them is told of their ends as of its own children's.
-fn ended_children(tasks: &Tasks, pid: u32) -> Vec<(Arc<Process>, Status)> {
-    let mut ended = Vec::new();
-    for child in tasks.family.children(pid).filter_map(|child| tasks.family.get(child)) {
-        if let Some(status) = child.ended() {
-            // Where memory is short the heir isn't told.
-            if ended.try_reserve(1).is_err() {
-                break;
-            }
-            ended.push((child.value.clone(), status));
+/// What became of a child whose parent ends.
+struct HandedOver {
+    child: Arc<Process>,
+    heir: Option<Arc<Process>>,
+    ended: Option<Status>,
+    /// Its group, if it was the parent that would have continued it.
+    linked_group: Option<u32>,
+}
+
+/// The children of a process that ends get another parent, and whoever is concerned hears of it. One after the other, since
+/// signals are sent with no lock held; so this takes no memory, and can't fail.
+fn hand_over_children(pid: u32) {
+    let mut heir = NOBODY;
+    while let Some(HandedOver { child, heir, ended, linked_group }) = hand_over_child(pid, &mut heir) {
+        // PR_SET_PDEATHSIG.
+        if let Some(signal) = Signal::new(child.parent_death_signal.load(Relaxed)) {
+            // A standard signal is never refused.
+            let _ = signal::send_to_process(&child, Info::from_kernel(signal));
         }
+        // Who inherits a child that nobody has asked for yet is told of its end as of one of its own children's.
+        if let (Some(heir), Some(status)) = (heir, ended) {
+            tell_of_end(&heir, &child, SIGCHLD, status);
+        }
+        linked_group.into_iter().for_each(wake_stopped_orphans);
     }
-    ended
+}
+
+/// Hands the oldest child over. `heir` is looked for when there is none, or it has ended as well.
+fn hand_over_child(pid: u32, heir: &mut u32) -> Option<HandedOver> {
+    let mut tasks = tasks();
+    let child = tasks.family.children(pid).next()?;
+    if tasks.family.has_ended(*heir) {
+        *heir = heir_of(&tasks, pid);
+    }
+    let heir_process = tasks.family.get(*heir).map(|member| member.value.clone());
+    let first_left = || heir_process.as_ref()?.threads().first().cloned();
+    let keeper = tasks.threads.get(*heir).cloned().or_else(first_left);
+    if let Some(keeper) = &keeper {
+        keeper.has_made_children.store(true, Relaxed);
+    }
+    let linked_group = tasks.family.group_linked_by(child);
+    tasks.family.hand_over(child, *heir, keeper.map_or(NOBODY, |keeper| keeper.tid()));
+    let member = tasks.family.get(child)?;
+    Some(HandedOver { child: member.value.clone(), heir: heir_process, ended: member.ended(), linked_group })
 }
 
 /// Who gets the children of a process that ends: the nearest ancestor that has asked for that (PR_SET_CHILD_SUBREAPER),
@@ -178,45 +206,9 @@ fn heir_of(tasks: &Tasks, pid: u32) -> u32 {
     INIT_PID
 }
 
-/// What children have asked to get when their parent ends (PR_SET_PDEATHSIG).
-fn send_death_signals(process: &Process) {
-    let mut asking = Vec::new();
-    {
-        let tasks = tasks();
-        for child in tasks.family.children(process.pid).filter_map(|child| tasks.family.get(child)) {
-            let Some(signal) = Signal::new(child.value.parent_death_signal.load(Relaxed)) else { continue };
-            // Where memory is short the signal is lost.
-            if asking.try_reserve(1).is_err() {
-                break;
-            }
-            asking.push((child.value.clone(), signal));
-        }
-    }
-    for (child, signal) in asking {
-        // A standard signal is never refused.
-        let _ = signal::send_to_process(&child, Info::from_kernel(signal));
-    }
-}
-
-/// The groups that could be left orphaned and stopped by the process's end. None where nobody is stopped, as mostly.
-fn linked_groups(pid: u32) -> Vec<u32> {
-    let mut groups = Vec::new();
-    if signal::any_stopped() {
-        let tasks = tasks();
-        for group in tasks.family.groups_linked_by(pid) {
-            // Where memory is short somebody stays stopped.
-            if groups.try_reserve(1).is_err() {
-                break;
-            }
-            groups.push(group);
-        }
-    }
-    groups
-}
-
-/// Members of a group that was just orphaned would stay stopped for ever (POSIX, _exit): they get SIGHUP and go on.
+/// Members of a group that may just have been orphaned would stay stopped for ever (POSIX, _exit): they get SIGHUP and go on.
 fn wake_stopped_orphans(group: u32) {
-    let any_is_stopped = {
+    let any_is_stopped = signal::any_stopped() && {
         let tasks = tasks();
         let mut members = tasks.family.iter().filter(|(_, member)| member.group == group);
         tasks.family.is_orphaned(group) && members.any(|(_, member)| member.value.signals.is_stopped())

@@ -46,7 +46,7 @@ pub struct Member<T> {
     /// What the parent gets when it ends (clone's low byte). Not SIGCHLD: only a wait with __WCLONE or __WALL sees it.
     pub exit_signal: u8,
     /// The parent's thread that made it, or took it over: what __WNOTHREAD asks for.
-    made_by: u32,
+    pub made_by: u32,
     /// It has called execve since it was made: its group can't be set by its parent any more.
     pub has_executed: bool,
 }
@@ -65,6 +65,15 @@ struct Name {
     in_session: u32,
     /// In which the group is, as long as it has members: all are in the same one.
     session_of_group: u32,
+}
+
+/// Whose child a new process is.
+#[derive(Clone, Copy, Debug)]
+pub struct Birth {
+    pub parent: u32,
+    /// Which of the parent's threads made it.
+    pub maker: u32,
+    pub exit_signal: u8,
 }
 
 /// Numbers that may be given out again: a process's, its group's, its session's.
@@ -97,7 +106,14 @@ pub const INIT_PID: u32 = 1;
 
 pub const SIGCHLD: u8 = 17;
 /// Ids start at 1, so this names nobody.
-const NOBODY: u32 = 0;
+pub const NOBODY: u32 = 0;
+
+impl Birth {
+    /// Of a process that no other has made.
+    pub const fn of_nobody() -> Self {
+        Self { parent: NOBODY, maker: NOBODY, exit_signal: 0 }
+    }
+}
 
 impl<T> Family<T> {
     pub const fn new() -> Self {
@@ -134,8 +150,8 @@ impl<T> Family<T> {
     }
 
     /// Adds a process under a reserved id. Group and session are its parent's.
-    pub fn insert(&mut self, pid: u32, parent: u32, exit_signal: u8, value: T) {
-        let (group, session) = self.get(parent).map_or((pid, pid), |parent| (parent.group, parent.session));
+    pub fn insert(&mut self, pid: u32, birth: Birth, value: T) {
+        let (group, session) = self.get(birth.parent).map_or((pid, pid), |parent| (parent.group, parent.session));
         let member = Member {
             parent: NOBODY,
             group,
@@ -147,12 +163,12 @@ impl<T> Family<T> {
             previous_sibling: NOBODY,
             ended: None,
             unreported: None,
-            exit_signal,
-            made_by: parent,
+            exit_signal: birth.exit_signal,
+            made_by: birth.maker,
             has_executed: false,
         };
         self.members.set(pid, member);
-        self.link(pid, parent);
+        self.link(pid, birth.parent);
         self.enter(group, session);
     }
 
@@ -170,18 +186,6 @@ impl<T> Family<T> {
         self.names.get(group).filter(|name| name.in_group > 0).map(|name| name.session_of_group)
     }
 
-    /// A new process's maker is not its parent's first thread.
-    pub fn set_maker(&mut self, pid: u32, thread: u32) {
-        if let Some(member) = self.get_mut(pid) {
-            member.made_by = thread;
-        }
-    }
-
-    /// Of whose thread a process is the child.
-    pub fn maker(&self, pid: u32) -> u32 {
-        self.get(pid).map_or(NOBODY, |member| member.made_by)
-    }
-
     /// A thread of `parent` ends, or gets another id: its children are another's from now on.
     pub fn change_maker(&mut self, parent: u32, from: u32, to: u32) {
         let mut child = self.get(parent).map_or(NOBODY, |member| member.first_child);
@@ -193,19 +197,22 @@ impl<T> Family<T> {
         }
     }
 
-    /// Notes that a process has ended. Its children become `heir`'s.
-    pub fn end(&mut self, pid: u32, status: Status, heir: u32) {
+    /// A process that ends leaves a child to `heir`, as if its thread `maker` had made it.
+    pub fn hand_over(&mut self, child: u32, heir: u32, maker: u32) {
+        self.unlink(child);
+        self.link(child, heir);
+        if let Some(child) = self.get_mut(child) {
+            child.exit_signal = SIGCHLD;
+            child.made_by = maker;
+        }
+    }
+
+    /// Notes that a process has ended. It has handed its children over.
+    pub fn end(&mut self, pid: u32, status: Status) {
+        debug_assert_eq!(self.children(pid).count(), 0);
         if let Some(member) = self.get_mut(pid) {
             member.ended = Some(status);
             member.unreported = None;
-        }
-        while let Some(child) = self.get(pid).map(|member| member.first_child).filter(|child| *child != NOBODY) {
-            self.unlink(child);
-            self.link(child, heir);
-            if let Some(child) = self.get_mut(child) {
-                child.exit_signal = SIGCHLD;
-                child.made_by = heir;
-            }
         }
     }
 
@@ -313,10 +320,9 @@ impl<T> Family<T> {
             && self.get(member.parent).is_some_and(|p| p.group != member.group && p.session == member.session)
     }
 
-    /// The groups that a process's end may leave orphaned: its own, and its children's.
-    pub fn groups_linked_by(&self, pid: u32) -> impl Iterator<Item = u32> + '_ {
-        let links = core::iter::once(pid).chain(self.children(pid)).filter_map(|pid| self.get(pid));
-        links.filter(|member| self.is_link(member)).map(|member| member.group)
+    /// The group that may be left orphaned when this process ends, or loses its parent.
+    pub fn group_linked_by(&self, pid: u32) -> Option<u32> {
+        self.get(pid).filter(|member| self.is_link(member)).map(|member| member.group)
     }
 
     /// In the order in which they became its children, which is the order in which a wait takes them.
@@ -418,12 +424,23 @@ mod tests {
         without_sigchld: false,
     };
 
+    fn child_of(parent: u32) -> Birth {
+        Birth { parent, maker: parent, exit_signal: SIGCHLD }
+    }
+
+    /// It leaves its children to process 1.
+    fn end(family: &mut Family<()>, pid: u32, status: Status) {
+        let children: Vec<_> = family.children(pid).collect();
+        children.into_iter().for_each(|child| family.hand_over(child, 1, 1));
+        family.end(pid, status);
+    }
+
     /// Process 1 with children 2, 3 and 4.
     fn family() -> Family<()> {
         let mut family = Family::new();
         for (pid, parent) in [(1, 0), (2, 1), (3, 1), (4, 1)] {
             family.reserve(pid).unwrap();
-            family.insert(pid, parent, SIGCHLD, ());
+            family.insert(pid, child_of(parent), ());
         }
         family
     }
@@ -437,7 +454,7 @@ mod tests {
     fn an_end_is_told_until_the_child_is_removed() {
         let mut family = family();
         assert_eq!(family.find_news(1, &ANY), Ok(None));
-        family.end(3, Status::Exited(7), 1);
+        end(&mut family, 3, Status::Exited(7));
         assert_eq!(family.find_news(1, &ANY), Ok(Some((3, Status::Exited(7)))));
         family.remove(3);
         assert_eq!(family.find_news(1, &ANY), Ok(None));
@@ -448,9 +465,9 @@ mod tests {
     fn the_oldest_child_is_waited_for_first_an_adopted_one_last() {
         let mut family = family();
         family.reserve(5).unwrap();
-        family.insert(5, 3, SIGCHLD, ());
+        family.insert(5, child_of(3), ());
         for pid in [5, 4, 2, 3] {
-            family.end(pid, Status::Exited(0), 1);
+            end(&mut family, pid, Status::Exited(0));
         }
         for expected in [2, 3, 4, 5] {
             assert_eq!(family.find_news(1, &ANY), Ok(Some((expected, Status::Exited(0)))));
@@ -463,7 +480,7 @@ mod tests {
     fn a_wait_for_one_process_or_group_sees_no_other() {
         let mut family = family();
         family.set_place(2, 2, 1);
-        family.end(3, Status::Exited(0), 1);
+        end(&mut family, 3, Status::Exited(0));
         assert_eq!(family.find_news(1, &Wanted { whom: Whom::Process(2), ..ANY }), Ok(None));
         assert_eq!(family.find_news(1, &Wanted { whom: Whom::Group(2), ..ANY }), Ok(None));
         assert_eq!(family.find_news(1, &Wanted { whom: Whom::Process(9), ..ANY }), Err(Errno::ECHILD));
@@ -478,11 +495,26 @@ mod tests {
         let mut family = family();
         let grandchild = 5;
         family.reserve(grandchild).unwrap();
-        family.insert(grandchild, 2, 0, ());
-        family.end(grandchild, Status::Exited(1), 1);
-        family.end(2, Status::Killed { signal: 9, core_dumped: false }, 1);
+        family.insert(grandchild, Birth { exit_signal: 0, ..child_of(2) }, ());
+        end(&mut family, grandchild, Status::Exited(1));
+        end(&mut family, 2, Status::Killed { signal: 9, core_dumped: false });
         assert_eq!(family.get(grandchild).unwrap().parent, 1);
         assert_eq!(family.children(1).count(), 4);
+    }
+
+    #[test]
+    fn a_thread_waits_for_children_that_it_has_made_or_taken_over() {
+        let mut family = family();
+        let of_thread = |thread| Wanted { of_thread: Some(thread), ..ANY };
+        family.reserve(5).unwrap();
+        family.insert(5, Birth { maker: 10, ..child_of(2) }, ());
+        assert_eq!(family.find_news(2, &of_thread(10)), Ok(None));
+        assert_eq!(family.find_news(2, &of_thread(2)), Err(Errno::ECHILD));
+        family.change_maker(2, 10, 2);
+        assert_eq!(family.find_news(2, &of_thread(10)), Err(Errno::ECHILD));
+        assert_eq!(family.find_news(2, &of_thread(2)), Ok(None));
+        family.hand_over(5, 1, 11);
+        assert_eq!(family.find_news(1, &Wanted { whom: Whom::Process(5), ..of_thread(11) }), Ok(None));
     }
 
     #[test]
@@ -507,7 +539,7 @@ mod tests {
     fn a_group_is_orphaned_when_no_parent_outside_it_shares_its_session() {
         let mut family = family();
         family.reserve(5).unwrap();
-        family.insert(5, 2, SIGCHLD, ());
+        family.insert(5, child_of(2), ());
         family.set_place(5, 5, 1);
         assert!(!family.is_orphaned(5));
         family.set_place(5, 5, 5);
@@ -520,14 +552,13 @@ mod tests {
         // A shell, 2, with a job of two processes in a group of their own.
         for pid in [5, 6] {
             family.reserve(pid).unwrap();
-            family.insert(pid, 2, SIGCHLD, ());
+            family.insert(pid, child_of(2), ());
             family.set_place(pid, 5, 1);
         }
-        assert_eq!(family.groups_linked_by(2).collect::<Vec<_>>(), [5, 5]);
-        assert_eq!(family.groups_linked_by(6).collect::<Vec<_>>(), [5]);
-        family.end(6, Status::Exited(0), 1);
+        assert_eq!([2, 5, 6].map(|pid| family.group_linked_by(pid)), [None, Some(5), Some(5)]);
+        end(&mut family, 6, Status::Exited(0));
         assert!(!family.is_orphaned(5), "5 still has its parent outside");
-        family.end(2, Status::Exited(0), 1);
+        end(&mut family, 2, Status::Exited(0));
         assert!(family.is_orphaned(5), "init continues nobody");
     }
 

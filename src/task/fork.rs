@@ -2,6 +2,7 @@
 //!
 //! Everything that can fail comes before the new thread can be seen by anybody; so a failure leaves nothing behind.
 
+use super::family::Birth;
 use super::limits::{self, Resource};
 use super::process::{Parts, Process, Tasks, tasks};
 use super::scheduler;
@@ -256,15 +257,17 @@ fn announce(parent: &Thread, thread: &Arc<Thread>, request: &Request, id: NewId)
     tasks.threads.set(tid, thread.clone());
     if !request.flags.contains(CloneFlags::THREAD) {
         let caller = parent.process.pid;
-        // A sibling ends as its maker will: nobody may send a signal of his choice to his own parent.
-        let (parent_pid, maker, exit_signal) = match tasks.family.get(caller) {
+        let birth = match tasks.family.get(caller) {
+            // A sibling ends as its maker will: nobody may send a signal of his choice to his own parent.
             Some(member) if request.flags.contains(CloneFlags::PARENT) => {
-                (member.parent, tasks.family.maker(caller), member.exit_signal)
+                Birth { parent: member.parent, maker: member.made_by, exit_signal: member.exit_signal }
             }
-            _ => (caller, parent.tid(), request.exit_signal),
+            _ => {
+                parent.has_made_children.store(true, Relaxed);
+                Birth { parent: caller, maker: parent.tid(), exit_signal: request.exit_signal }
+            }
         };
-        tasks.family.insert(tid, parent_pid, exit_signal, thread.process.clone());
-        tasks.family.set_maker(tid, maker);
+        tasks.family.insert(tid, birth, thread.process.clone());
     }
     drop(tasks);
     id.keep()

@@ -1,7 +1,7 @@
 //! The first process: which program it runs, and what its end means.
 
 use super::credentials::Credentials;
-use super::family::Status;
+use super::family::{Birth, Status};
 use super::limits::Limits;
 use super::process::{INIT_PID, Parts, Process, find_process, tasks};
 use super::signal::{Info, ProcessSignals, Signal, send_to_process};
@@ -61,7 +61,7 @@ pub fn start(boot: &BootInformation) -> Result<(), Errno> {
     process.add_thread(thread.clone())?;
     let mut tasks = tasks();
     tasks.threads.set(INIT_PID, thread.clone());
-    tasks.family.insert(INIT_PID, 0, 0, process);
+    tasks.family.insert(INIT_PID, Birth::of_nobody(), process);
     drop(tasks);
     scheduler::start(thread);
     Ok(())

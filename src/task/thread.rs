@@ -23,7 +23,7 @@ use alloc::sync::Arc;
 use bitflags::bitflags;
 use core::cell::UnsafeCell;
 use core::mem::{offset_of, size_of};
-use core::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// Linux's TASK_COMM_LEN: 15 bytes and a NUL.
 pub const NAME_BYTES: usize = 16;
@@ -49,6 +49,8 @@ pub struct Thread {
     pub(crate) counts: Counts,
     pub signals: ThreadSignals,
     name: Lock<[u8; NAME_BYTES]>,
+    /// Some of its process's children may count as its own. Written under the lock of the process tree.
+    pub has_made_children: AtomicBool,
     /// Where it stands in its process's list of threads.
     pub(super) group_index: AtomicUsize,
     /// For who waits for a kernel thread's end.
@@ -174,6 +176,7 @@ impl Thread {
             counts: Counts::default(),
             signals: ThreadSignals::new(),
             name: Lock::new(Rank::Thread, [0; NAME_BYTES]),
+            has_made_children: AtomicBool::new(false),
             group_index: AtomicUsize::new(usize::MAX),
             ended: WaitQueue::new(),
             old_image: UnsafeCell::new(None),

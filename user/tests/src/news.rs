@@ -288,6 +288,20 @@ pub const CASES: &[Case] = &[
         let from_thread = std::thread::spawn(move || answers!(raw_wait(child, WNOTHREAD), raw_wait(child, 0))).join();
         answers!(from_thread.unwrap_or_default(), raw_wait(child, 0))
     }),
+    case!("children_of_a_thread_that_has_ended", {
+        let child = std::thread::spawn(|| fork(|| 0)).join().unwrap_or(-1);
+        waitid(libc::P_PID, child, libc::WEXITED | libc::WNOWAIT);
+        // Who joins a thread is woken a little before its children get another.
+        let mut answer = raw_wait(child, WNOTHREAD);
+        for _ in 0..1000 {
+            if answer != "ECHILD" {
+                break;
+            }
+            sleep_ms(1);
+            answer = raw_wait(child, WNOTHREAD);
+        }
+        answer
+    }),
     case!("options_for_children_of_clone", {
         let ended = |signal: i32| {
             let child = sys!(syscall(libc::SYS_clone, signal, 0, 0, 0, 0)) as i32;
