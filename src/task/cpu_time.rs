@@ -67,8 +67,8 @@ pub(super) fn count_tick(thread: &Thread, from_user: bool) {
     own.store(own.load(Relaxed).wrapping_add(1), Relaxed);
 }
 
-/// Books the time since the last charge to a running thread. Interrupts are off.
-pub(super) fn charge(thread: &Thread) {
+/// Books the time since the last charge to a running thread, up to now, which is returned. Interrupts are off.
+pub(super) fn charge(thread: &Thread) -> u64 {
     let schedule = &thread.schedule;
     let now = clock::now_ns();
     let used = now.saturating_sub(schedule.charged_until_ns.load(Relaxed));
@@ -76,6 +76,7 @@ pub(super) fn charge(thread: &Thread) {
     schedule.run_time_ns.store(schedule.run_time_ns.load(Relaxed).wrapping_add(used), Relaxed);
     let left = schedule.quantum_left_ns.load(Relaxed).saturating_sub_unsigned(used);
     schedule.quantum_left_ns.store(left, Relaxed);
+    now
 }
 
 /// Up to now, of the running thread or any other.

@@ -18,7 +18,7 @@ use super::ready_queue::ReadyQueue;
 use super::switch;
 use super::thread::{Thread, Work};
 use crate::cpu::per_cpu;
-use crate::interrupts::{clock, timer};
+use crate::interrupts::timer;
 use crate::lock::{InterruptsOff, IrqLock, Rank};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
@@ -98,7 +98,7 @@ pub fn schedule() {
     per_cpu::set_need_reschedule(false);
     let previous = super::current_raw();
     let current = super::current();
-    charge(&current);
+    let now_ns = charge(&current);
     let is_voluntary = current.schedule.state.load(Relaxed) != State::Running as u8;
     let mut queue = cpu.queue.lock();
     // SAFETY: the CPU holds the running thread's own reference, made by `Arc::into_raw` below when it got the CPU; here that
@@ -111,7 +111,7 @@ pub fn schedule() {
         // SAFETY: interrupts are off, no lock is held, and `previous` is kept alive by where `put_away` put it.
         unsafe {
             (*previous).counts.note_switch(is_voluntary);
-            (*next).schedule.charged_until_ns.store(clock::now_ns(), Relaxed);
+            (*next).schedule.charged_until_ns.store(now_ns, Relaxed);
             switch::switch_to(&*previous, &*next);
         }
     }

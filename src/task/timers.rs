@@ -41,10 +41,11 @@ pub fn cancel(thread: &Thread) {
 /// Wakes those whose time has come. From the tick, interrupts off.
 pub fn expire() {
     let mut deadlines = DEADLINES.lock();
-    if deadlines.earliest().is_none_or(|earliest| earliest > clock::now_ns()) {
+    let Some(earliest) = deadlines.earliest() else { return };
+    let now = clock::now_ns();
+    if earliest > now {
         return;
     }
-    let now = clock::now_ns();
     while let Some(thread) = deadlines.pop_due(now) {
         scheduler::wake_waiting(&thread);
     }
