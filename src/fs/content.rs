@@ -286,7 +286,11 @@ impl Writer<'_> {
                 let taken =
                     take_page(source, &page, 0..PAGE_SIZE).inspect_err(|_| inode.file_system.uncharge_pages(1))?;
                 page.fill(taken..PAGE_SIZE, 0);
-                content.insert(inode, index, page)?;
+                let there = content.insert(inode, index, page.clone())?;
+                if there.frame() != page.frame() {
+                    // The source is a mapping of the hole, which a fault has filled meanwhile; or somebody else's fault has.
+                    there.copy_from(&page, 0..taken);
+                }
                 taken
             }
             None => {

@@ -82,6 +82,15 @@ impl PageRef {
         count
     }
 
+    /// Copies a part of another page to the same place in this one; what would lie past the end isn't copied.
+    pub fn copy_from(&self, other: &Self, range: Range<usize>) {
+        let count = range.end.min(PAGE_SIZE).saturating_sub(range.start);
+        // SAFETY: `start + count` is within either page, which the references keep. Bytes, so it doesn't matter if they are one.
+        unsafe {
+            core::ptr::copy(other.pointer().wrapping_add(range.start), self.pointer().wrapping_add(range.start), count)
+        };
+    }
+
     /// Fills a part of the page with one byte; what would go past its end isn't written.
     pub fn fill(&self, range: Range<usize>, byte: u8) {
         let count = range.end.min(PAGE_SIZE).saturating_sub(range.start);

@@ -105,7 +105,68 @@ fn written_by_children(flags: i32, own: bool) -> String {
     answers!(endings, all.len() / PIECE, unmixed, position(shared))
 }
 
+fn peek_all(from: *const u8, count: usize) -> Vec<u8> {
+    // SAFETY: the caller has mapped them.
+    (0..count).map(|at| unsafe { from.wrapping_add(at).read_volatile() }).collect()
+}
+
+/// Some pages of memory, of which one is bad.
+fn pages_with_a_bad_one(count: usize, bad: usize) -> *mut u8 {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    let memory = sys!(mmap(null_mut(), count * 4096, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)).cast::<u8>();
+    sys!(mprotect(memory.wrapping_add(bad * 4096).cast(), 4096, libc::PROT_NONE));
+    memory
+}
+
+/// A file of 40 pages, each with a byte of its own, but for some holes.
+fn forty_pages() -> i32 {
+    let file = fresh(b"");
+    for index in (0..40).filter(|index| index % 7 != 3) {
+        sys!(pwrite(file, [index as u8 + 1; 4096].as_ptr().cast(), 4096, index * PAGE));
+    }
+    file
+}
+
+/// The bytes of a file: of each run of equal ones, which and how many.
+fn runs(path: &str) -> String {
+    let bytes = std::fs::read(path).unwrap_or_default();
+    bytes.chunk_by(|one, next| one == next).map(|run| format!("{}x{} ", run[0], run.len())).collect()
+}
+
 pub const CASES: &[Case] = &[
+    case!("reading_many_pages_into_a_bad_one", {
+        let file = forty_pages();
+        let memory = pages_with_a_bad_one(48, 23);
+        let count = sys!(pread(file, memory.wrapping_add(100).cast(), 40 * 4096, 50));
+        write(other(), &peek_all(memory, 23 * 4096));
+        answers!(value(count), runs("copy"), value(sys!(pread(file, memory.wrapping_add(23 * 4096).cast(), 9999, 0))))
+    }),
+    case!("writing_many_pages_from_a_bad_one", {
+        let file = forty_pages();
+        let memory = pages_with_a_bad_one(48, 23);
+        let whole = value(sys!(pwrite(file, memory.wrapping_add(24 * 4096).cast(), 20 * 4096, 3000)));
+        let there = runs("file");
+        for index in 0..23 {
+            // SAFETY: the pages before the bad one are there.
+            unsafe { memory.wrapping_add(index * 4096).write_bytes(100 + index as u8, 4096) };
+        }
+        let cut = value(sys!(pwrite(file, memory.wrapping_add(100).cast(), 40 * 4096, 77)));
+        let new = value(sys!(pwrite(other(), memory.wrapping_add(200).cast(), 40 * 4096, 5)));
+        let bad = value(sys!(pwrite(file, memory.wrapping_add(23 * 4096).cast(), 9999, 0)));
+        answers!(whole, there, cut, runs("file"), new, runs("copy"), bad)
+    }),
+    case!("writing_a_hole_from_a_mapping_of_it", {
+        let file = fresh(b"");
+        sys!(ftruncate(file, 4 * PAGE));
+        let memory = sys!(mmap(null_mut(), 4 * 4096, libc::PROT_READ, libc::MAP_SHARED, file, 0)).cast::<u8>();
+        sys!(pwrite(file, [b'a'; 4096].as_ptr().cast(), 4096, 0));
+        sys!(pwrite(file, [b'b'; 4096].as_ptr().cast(), 4096, 2 * PAGE));
+        let whole = sys!(pwrite(file, memory.wrapping_add(4000).cast(), 4096, PAGE));
+        let part = sys!(pwrite(file, memory.wrapping_add(3 * 4096 - 100).cast(), 150, 3 * PAGE));
+        answers!(whole, peek_all(memory.wrapping_add(4096), 96) == [b'a'; 96], part, {
+            peek_all(memory.wrapping_add(3 * 4096), 100) == [b'b'; 100]
+        })
+    }),
     case!("children_share_a_position", {
         let file = fresh(b"0123456789");
         let child = fork(|| {
