@@ -5,16 +5,16 @@
 
 use super::inode::Inode;
 use super::pages::Pages;
-use super::transfer::{Sink, Source, put_page, put_pages, take_page};
+use super::transfer::{Sink, Source, put_run, take_page, take_run};
 use super::turn::{Held, Turn};
 use super::waiting::yield_point;
 use crate::PAGE_SIZE;
 use crate::errno::Errno;
 use crate::fault_injection::{Point, should_fail};
-use crate::lock::{Lock, Rank};
+use crate::lock::{Guard, Lock, Rank};
 use crate::memory::frames::PageRef;
+use crate::memory::page_run::PageRun;
 use alloc::vec::Vec;
-use arrayvec::ArrayVec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -34,9 +34,6 @@ struct State {
     /// What the file holds where it has no page. Only shortened, when the file is.
     archive: &'static [u8],
 }
-
-/// How many pages of a read are looked up, and referred to, at a time.
-const RUN_PAGES: usize = 16;
 
 static ZEROS: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
 
@@ -77,72 +74,20 @@ impl Content {
     }
 
     /// Reads from `position` on, at most to the file's end.
-    pub fn read(&self, inode: &Inode, position: u64, sink: &mut dyn Sink) -> Result<usize, Errno> {
-        let wanted = inode.size().saturating_sub(position).min(sink.remaining() as u64) as usize;
-        let mut done = 0;
-        while done < wanted {
-            let at = position.saturating_add(done as u64);
-            let (index, offset, left) = (at / PAGE_SIZE as u64, at as usize % PAGE_SIZE, wanted - done);
-            let (count, put) = match left <= PAGE_SIZE - offset {
-                true => (left, self.read_page(inode, index, offset, left, sink)),
-                false => self.read_pages(inode, index, offset, left, sink),
-            };
-            match put {
-                Ok(put) => {
-                    done += put;
-                    if put < count {
-                        break;
-                    }
-                }
-                Err(error) if done == 0 => return Err(error),
-                Err(_) => break,
-            }
-            if done < wanted && yield_point() {
-                break;
-            }
-        }
-        Ok(done)
-    }
-
     #[inline(always)]
-    fn read_page(
-        &self,
-        inode: &Inode,
-        index: u64,
-        offset: usize,
-        count: usize,
-        sink: &mut dyn Sink,
-    ) -> Result<usize, Errno> {
-        match self.look(inode, index)? {
-            Some(page) => put_page(sink, &page, offset..offset + count),
-            None => sink.put(ZEROS.get(..count).unwrap_or_default()),
-        }
+    pub fn read(&self, inode: &Inode, position: u64, sink: &mut impl Sink) -> Result<usize, Errno> {
+        let wanted = inode.size().saturating_sub(position).min(sink.remaining() as u64) as usize;
+        in_pieces(wanted, |done| self.read_piece(inode, position + done as u64, wanted - done, sink))
     }
 
-    /// Reads what is there one behind the other, but no more than [`RUN_PAGES`]; tells how much that is, and what came of it.
-    #[inline(never)]
-    fn read_pages(
-        &self,
-        inode: &Inode,
-        index: u64,
-        offset: usize,
-        wanted: usize,
-        sink: &mut dyn Sink,
-    ) -> (usize, Result<usize, Errno>) {
-        let run = self.run(index, (offset + wanted).div_ceil(PAGE_SIZE));
-        if run.is_empty() {
-            let count = PAGE_SIZE - offset;
-            return (count, self.read_page(inode, index, offset, count, sink));
+    /// Reads the first of `wanted` bytes: those that are in one piece in memory, or of a hole what is in one page.
+    #[inline(always)]
+    fn read_piece(&self, inode: &Inode, position: u64, wanted: usize, sink: &mut impl Sink) -> Result<usize, Errno> {
+        let (index, offset) = (position / PAGE_SIZE as u64, position as usize % PAGE_SIZE);
+        match self.run(inode, index, offset + wanted)? {
+            Some(run) => put_run(sink, &run, offset, wanted),
+            None => sink.put(ZEROS.get(..wanted.min(PAGE_SIZE - offset)).unwrap_or_default()),
         }
-        let count = wanted.min(run.len() * PAGE_SIZE - offset);
-        (count, put_pages(sink, &run, offset, count))
-    }
-
-    /// References to pages from `index` on that are there, at most so many.
-    #[inline]
-    fn run(&self, index: u64, most: usize) -> ArrayVec<PageRef, RUN_PAGES> {
-        let state = self.state.lock();
-        state.pages.to_node_end(index).map_while(|page| page).take(most.min(RUN_PAGES)).cloned().collect()
     }
 
     /// The page at `index`, made if there was a hole. Sizes don't count here.
@@ -179,13 +124,28 @@ impl Content {
         let state = self.state.lock();
         match state.pages.get(index) {
             Some(page) => Ok(Some(page.clone())),
-            None if state.archive.is_empty() => Ok(None),
-            None => {
-                let archive = state.archive;
-                drop(state);
-                self.copy_from_archive(inode, index, archive)
-            }
+            None => self.look_in_archive(inode, index, state),
         }
+    }
+
+    /// The same with those behind it that also are behind it in memory, until `bytes` are together.
+    #[inline(always)]
+    fn run(&self, inode: &Inode, index: u64, bytes: usize) -> Result<Option<PageRun>, Errno> {
+        if should_fail(Point::FileRead) {
+            return Err(Errno::EIO);
+        }
+        let state = self.state.lock();
+        match PageRun::gather(state.pages.to_node_end(index).map_while(|page| page), bytes) {
+            Some(run) => Ok(Some(run)),
+            None => Ok(self.look_in_archive(inode, index, state)?.map(PageRun::from)),
+        }
+    }
+
+    #[inline(always)]
+    fn look_in_archive(&self, inode: &Inode, index: u64, state: Guard<'_, State>) -> Result<Option<PageRef>, Errno> {
+        let archive = state.archive;
+        drop(state);
+        if archive.is_empty() { Ok(None) } else { self.copy_from_archive(inode, index, archive) }
     }
 
     /// The first touch of a page that the archive may have. Apart from [`Self::look`], which is short without it.
@@ -249,60 +209,44 @@ pub struct Writer<'a> {
 impl Writer<'_> {
     /// Writes `wanted` bytes, which the source has, at `position`, and makes the file longer where it must. The caller keeps
     /// the end within its limits.
-    pub fn write(&self, position: u64, wanted: usize, source: &mut dyn Source) -> Result<usize, Errno> {
-        let mut done = 0;
-        while done < wanted {
-            let at = position.saturating_add(done as u64);
-            let offset = (at % PAGE_SIZE as u64) as usize;
-            let count = (wanted - done).min(PAGE_SIZE - offset);
-            match self.write_page(at / PAGE_SIZE as u64, offset, count, source) {
-                Ok(taken) => {
-                    done += taken;
-                    if taken < count || done < wanted && yield_point() {
-                        break;
-                    }
-                }
-                Err(error) if done == 0 => return Err(error),
-                Err(_) => break,
-            }
-        }
+    pub fn write(&self, position: u64, wanted: usize, source: &mut impl Source) -> Result<usize, Errno> {
+        let done = in_pieces(wanted, |done| self.write_piece(position + done as u64, wanted - done, source))?;
         if done > 0 {
             self.inode.touch_modified();
         }
         Ok(done)
     }
 
-    fn write_page(&self, index: u64, offset: usize, count: usize, source: &mut dyn Source) -> Result<usize, Errno> {
+    /// Writes the first of `wanted` bytes: what is in one piece in memory, or in one page.
+    #[inline(always)]
+    fn write_piece(&self, position: u64, wanted: usize, source: &mut impl Source) -> Result<usize, Errno> {
         let Self { content, inode, .. } = self;
-        let (there, has_archive) = {
-            let state = content.state.lock();
-            (state.pages.get(index).cloned(), !state.archive.is_empty())
+        let (index, offset) = (position / PAGE_SIZE as u64, position as usize % PAGE_SIZE);
+        let taken = match content.run(inode, index, offset + wanted)? {
+            Some(run) => take_run(source, &run, offset, wanted)?,
+            None => self.write_hole(index, offset, wanted, source)?,
         };
-        let taken = match there {
-            Some(page) => take_page(source, &page, offset..offset + count)?,
-            None if count == PAGE_SIZE && !has_archive => {
-                // The whole page is to be written: it needs no zeroing first, and is seen by nobody until it is full.
-                let page = new_page(inode)?;
-                let taken =
-                    take_page(source, &page, 0..PAGE_SIZE).inspect_err(|_| inode.file_system.uncharge_pages(1))?;
-                page.fill(taken..PAGE_SIZE, 0);
-                let there = content.insert(inode, index, page.clone())?;
-                if there.frame() != page.frame() {
-                    // The source is a mapping of the hole, which a fault has filled meanwhile; or somebody else's fault has.
-                    there.copy_from(&page, 0..taken);
-                }
-                taken
-            }
-            None => {
-                let page = content.page(inode, index)?;
-                take_page(source, &page, offset..offset + count)?
-            }
-        };
-        let end = index * PAGE_SIZE as u64 + (offset + taken) as u64;
         // Only a writer changes the size, and there is one at a time; the lock is for those who read.
+        let end = position + taken as u64;
         if end > inode.size() {
             let _state = content.state.lock();
             inode.set_size(end);
+        }
+        Ok(taken)
+    }
+
+    /// Writes into one page that isn't there yet: it is seen by nobody until it holds what it shall.
+    fn write_hole(&self, index: u64, offset: usize, wanted: usize, source: &mut impl Source) -> Result<usize, Errno> {
+        let Self { content, inode, .. } = self;
+        let page = new_page(inode)?;
+        page.fill(0..offset, 0);
+        let end = PAGE_SIZE.min(offset + wanted);
+        let taken = take_page(source, &page, offset..end).inspect_err(|_| inode.file_system.uncharge_pages(1))?;
+        page.fill(offset + taken..PAGE_SIZE, 0);
+        let there = content.insert(inode, index, page.clone())?;
+        if there.frame() != page.frame() {
+            // The source is a mapping of the hole, and a fault has filled it; or another thread's has.
+            there.copy_from(&page, offset..offset + taken);
         }
         Ok(taken)
     }
@@ -405,6 +349,24 @@ impl Writer<'_> {
         inode.file_system.uncharge_pages(removed);
         Ok(())
     }
+}
+
+/// Moves `wanted` bytes by `step`, which is told how many are moved already, and tells how many more it moved. Between two steps
+/// others may run. An error, or a step that moves nothing, ends it: with what is moved already, if anything is.
+#[inline(always)]
+fn in_pieces(wanted: usize, mut step: impl FnMut(usize) -> Result<usize, Errno>) -> Result<usize, Errno> {
+    let mut done = 0;
+    while done < wanted {
+        match step(done) {
+            Ok(moved @ 1..) => done += moved,
+            Err(error) if done == 0 => return Err(error),
+            _ => break,
+        }
+        if done < wanted && yield_point() {
+            break;
+        }
+    }
+    Ok(done)
 }
 
 /// A page for a file, counted; its bytes are any. ENOSPC where the file system is full, or where what is left of memory is for

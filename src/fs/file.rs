@@ -34,7 +34,8 @@ pub struct File {
     _counted: Counted,
 }
 
-/// What reads and writes go to.
+/// What reads and writes go to. With a tag of its own, which each of them looks at.
+#[repr(u8)]
 enum Kind {
     Regular,
     Directory,
@@ -189,7 +190,7 @@ impl File {
 
     /// `read(2)`: from the file's position on, which moves.
     #[inline]
-    pub fn read(&self, sink: &mut dyn Sink) -> Result<usize, Errno> {
+    pub fn read(&self, sink: &mut impl Sink) -> Result<usize, Errno> {
         match self.kind {
             Kind::Regular | Kind::Generated(_) => self.read_on(sink),
             _ => self.read_at(0, sink),
@@ -198,7 +199,7 @@ impl File {
 
     /// Apart from [`Self::read`], so that devices and pipes needn't save the registers that this uses.
     #[inline(never)]
-    fn read_on(&self, sink: &mut dyn Sink) -> Result<usize, Errno> {
+    fn read_on(&self, sink: &mut impl Sink) -> Result<usize, Errno> {
         let _mover = self.mover.take();
         let position = self.position();
         let count = self.read_at(position, sink)?;
@@ -207,21 +208,13 @@ impl File {
     }
 
     /// `pread(2)`.
-    pub fn read_at(&self, position: u64, sink: &mut dyn Sink) -> Result<usize, Errno> {
+    #[inline]
+    pub fn read_at(&self, position: u64, sink: &mut impl Sink) -> Result<usize, Errno> {
         if !self.readable {
             return Err(Errno::EBADF);
         }
         match &self.kind {
-            Kind::Regular => {
-                let inode = self.inode();
-                // As for a write: past the last byte that a file can have there is nothing to ask for.
-                if position.checked_add(sink.remaining() as u64).is_none_or(|end| end > SIZE_MAX) {
-                    return Err(Errno::EINVAL);
-                }
-                let count = self.content()?.read(inode, position, sink)?;
-                self.touch_accessed();
-                Ok(count)
-            }
+            Kind::Regular => self.read_regular(position, sink),
             Kind::Device(device, opened) => device.read(*opened, self.request(), sink),
             Kind::Pipe(pipe, _) => pipe.read(sink, self.request().nonblocking),
             Kind::Directory => Err(Errno::EISDIR),
@@ -230,29 +223,43 @@ impl File {
         }
     }
 
+    /// Not inlined, as [`Self::read_on`].
+    #[inline(never)]
+    fn read_regular(&self, position: u64, sink: &mut impl Sink) -> Result<usize, Errno> {
+        // As for a write: past the last byte that a file can have there is nothing to ask for.
+        if position.checked_add(sink.remaining() as u64).is_none_or(|end| end > SIZE_MAX) {
+            return Err(Errno::EINVAL);
+        }
+        let count = self.content()?.read(self.inode(), position, sink)?;
+        self.touch_accessed();
+        Ok(count)
+    }
+
     /// `write(2)`: at the file's position, or at its end if it was opened with O_APPEND.
     #[inline]
-    pub fn write(&self, source: &mut dyn Source, rules: &dyn Fn() -> WriteRules) -> Result<usize, Errno> {
+    pub fn write(&self, source: &mut impl Source, rules: impl Fn() -> WriteRules) -> Result<usize, Errno> {
         self.write_to(Target::Position, self.appends(), source, rules)
     }
 
     /// `pwrite(2)`. On a file opened with O_APPEND it appends, whatever the position, as on Linux.
+    #[inline]
     pub fn write_at(
         &self,
         position: u64,
-        source: &mut dyn Source,
-        rules: &dyn Fn() -> WriteRules,
+        source: &mut impl Source,
+        rules: impl Fn() -> WriteRules,
     ) -> Result<usize, Errno> {
         self.write_to(Target::At(position), self.appends(), source, rules)
     }
 
     /// Writes there, or, with `append`, at the end of a regular file.
+    #[inline]
     pub fn write_to(
         &self,
         target: Target,
         append: bool,
-        source: &mut dyn Source,
-        rules: &dyn Fn() -> WriteRules,
+        source: &mut impl Source,
+        rules: impl Fn() -> WriteRules,
     ) -> Result<usize, Errno> {
         if !self.writable {
             return Err(Errno::EBADF);
@@ -415,7 +422,7 @@ impl File {
         &self,
         target: Target,
         append: bool,
-        source: &mut dyn Source,
+        source: &mut impl Source,
         rules: WriteRules,
     ) -> Result<usize, Errno> {
         let _mover = (target == Target::Position).then(|| self.mover.take());
@@ -480,7 +487,7 @@ impl Drop for File {
 }
 
 /// A write to a regular file, within its limits. What ends at RLIMIT_FSIZE is cut; EFBIG is what begins there.
-fn write_from(writer: &Writer<'_>, start: u64, source: &mut dyn Source, rules: &WriteRules) -> Result<usize, Errno> {
+fn write_from(writer: &Writer<'_>, start: u64, source: &mut impl Source, rules: &WriteRules) -> Result<usize, Errno> {
     let wanted = source.remaining();
     if wanted == 0 {
         return Ok(0);

@@ -12,8 +12,10 @@ const SLOTS: usize = 1 << SLOT_BITS;
 #[derive(Default)]
 pub struct Pages {
     root: Slot,
-    /// Levels of nodes above the pages: `root` covers the indices below `64^height`.
+    /// Levels of nodes above the pages.
     height: u32,
+    /// The last index that `root` covers: `64^height - 1`.
+    last: u64,
     count: u64,
 }
 
@@ -27,7 +29,7 @@ enum Slot {
 
 impl Pages {
     pub const fn new() -> Self {
-        Self { root: Slot::Empty, height: 0, count: 0 }
+        Self { root: Slot::Empty, height: 0, last: 0, count: 0 }
     }
 
     /// How many pages are there.
@@ -37,33 +39,23 @@ impl Pages {
 
     #[inline]
     pub fn get(&self, index: u64) -> Option<&PageRef> {
-        if !self.covers(index) {
-            return None;
-        }
-        let mut slot = &self.root;
-        // By how much the index is shifted to give the slot's number: no node lies more than 11 levels up.
-        let mut shift = SLOT_BITS * self.height;
-        loop {
-            match slot {
-                Slot::Empty => return None,
-                Slot::Page(page) => return Some(page),
-                Slot::Node(slots) => {
-                    shift = shift.wrapping_sub(SLOT_BITS);
-                    slot = slots.get(index.wrapping_shr(shift) as usize % SLOTS)?;
-                }
-            }
-        }
+        self.to_node_end(index).next()?
     }
 
     /// What is at `index` and at those behind it, to the end of its node: found by one lookup. Nothing, where the node is
     /// missing.
     #[inline]
     pub fn to_node_end(&self, index: u64) -> impl Iterator<Item = Option<&PageRef>> {
-        let root = if self.covers(index) { core::slice::from_ref(&self.root) } else { &[] };
-        let slots = (0..self.height).rev().fold(root, |slots, level| match slots {
-            [Slot::Node(below), ..] => below.get(slot_number(index, level)..).unwrap_or(&[]),
-            _ => &[],
-        });
+        let mut slots = if self.covers(index) { core::slice::from_ref(&self.root) } else { &[] };
+        // By how much the index is shifted to give the slot's number: no node lies more than 11 levels up.
+        let mut shift = SLOT_BITS * self.height;
+        while shift > 0 {
+            shift = shift.wrapping_sub(SLOT_BITS);
+            slots = match slots {
+                [Slot::Node(below), ..] => below.get(index.wrapping_shr(shift) as usize % SLOTS..).unwrap_or_default(),
+                _ => &[],
+            };
+        }
         slots.iter().map(|slot| if let Slot::Page(page) = slot { Some(page) } else { None })
     }
 
@@ -110,8 +102,7 @@ impl Pages {
 
     #[inline]
     fn covers(&self, index: u64) -> bool {
-        let bits = SLOT_BITS * self.height;
-        bits >= u64::BITS || index >> bits == 0
+        index <= self.last
     }
 
     fn grow_to(&mut self, index: u64) -> Result<(), Errno> {
@@ -124,6 +115,7 @@ impl Pages {
                 self.root = Slot::Node(node);
             }
             self.height += 1;
+            self.last = self.last << SLOT_BITS | (SLOTS as u64 - 1);
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 use crate::PAGE_SIZE;
 use crate::errno::Errno;
 use crate::memory::frames::PageRef;
+use crate::memory::page_run::PageRun;
 use core::ops::Range;
 
 /// Takes the bytes of a read.
@@ -83,36 +84,24 @@ pub fn put_page(sink: &mut dyn Sink, page: &PageRef, range: Range<usize>) -> Res
     sink.put(bytes)
 }
 
-/// Gives `count` bytes to a sink, from `offset` in the first of some pages on: those whose frames are neighbours in memory in
-/// one piece.
-pub fn put_pages(sink: &mut dyn Sink, pages: &[PageRef], offset: usize, count: usize) -> Result<usize, Errno> {
-    debug_assert!(offset < PAGE_SIZE && offset + count <= pages.len() * PAGE_SIZE);
-    let (mut pages, mut offset, mut done) = (pages, offset, 0);
-    while let ([first, later @ ..], true) = (pages, done < count) {
-        let follows = |(index, page): &(usize, &PageRef)| page.frame() == first.frame() + (*index as u64 + 1);
-        let neighbours = later.iter().enumerate().take_while(follows).count();
-        let part = (count - done).min((1 + neighbours) * PAGE_SIZE - offset);
-        // SAFETY: the range is within frames that lie one behind the other in the direct map, and `pages` keeps them. A
-        // program may change them meanwhile, if it has them mapped: then it reads what it wrote; nothing here depends on
-        // the values.
-        let bytes = unsafe { core::slice::from_raw_parts(first.pointer().wrapping_add(offset), part) };
-        match sink.put(bytes) {
-            Ok(put) => {
-                done += put;
-                if put < part {
-                    break;
-                }
-            }
-            Err(error) if done == 0 => return Err(error),
-            Err(_) => break,
-        }
-        (pages, offset) = (later.get(neighbours..).unwrap_or_default(), 0);
-    }
-    Ok(done)
+/// Gives bytes of some pages to a sink, from `offset` on: `wanted` or as many as there are.
+#[inline(always)]
+pub fn put_run(sink: &mut impl Sink, run: &PageRun, offset: usize, wanted: usize) -> Result<usize, Errno> {
+    let count = wanted.min(run.byte_count() - offset);
+    // SAFETY: the range is within the pages, which `run` keeps; as in `put_page`, nothing depends on the values there.
+    sink.put(unsafe { core::slice::from_raw_parts(run.pointer().wrapping_add(offset), count) })
+}
+
+/// Fills some pages from a source, from `offset` on: `wanted` bytes or as many as there are.
+#[inline(always)]
+pub fn take_run(source: &mut impl Source, run: &PageRun, offset: usize, wanted: usize) -> Result<usize, Errno> {
+    let count = wanted.min(run.byte_count() - offset);
+    // SAFETY: as in `put_run`.
+    source.take(unsafe { core::slice::from_raw_parts_mut(run.pointer().wrapping_add(offset), count) })
 }
 
 /// Fills a part of a page from a source.
-pub fn take_page(source: &mut dyn Source, page: &PageRef, range: Range<usize>) -> Result<usize, Errno> {
+pub fn take_page(source: &mut (impl Source + ?Sized), page: &PageRef, range: Range<usize>) -> Result<usize, Errno> {
     debug_assert!(range.start <= range.end && range.end <= PAGE_SIZE);
     // SAFETY: the range is within the page, which `page` keeps; as in `put_page`, nothing depends on the values there.
     let bytes = unsafe { core::slice::from_raw_parts_mut(page.pointer().wrapping_add(range.start), range.len()) };

@@ -46,7 +46,7 @@ pub fn write_file(path: &str, bytes: &[u8]) {
     let flags = OpenFlags::CREATE | OpenFlags::WRITE_ONLY;
     let file = open(&context, None, path.as_bytes(), flags, 0o755).expect("a new file");
     let rules = || WriteRules { keeps_set_id_bits: true, size_limit: u64::MAX };
-    let written = file.write_at(0, &mut SliceSource(bytes), &rules).expect("a written file");
+    let written = file.write_at(0, &mut SliceSource(bytes), rules).expect("a written file");
     assert_eq!(written, bytes.len());
 }
 

@@ -168,6 +168,12 @@ pub fn share(frame: PhysFrame) {
     table().share(frame);
 }
 
+/// Gives a reference to each of `count` frames back, from `first` on.
+#[inline]
+pub(super) fn release_each(first: PhysFrame, count: usize) {
+    table().release_each(first, count);
+}
+
 /// Gives a reference back; the last one frees the frame.
 #[inline]
 pub fn release(frame: PhysFrame) {

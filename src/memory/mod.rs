@@ -27,6 +27,7 @@ pub mod kernel_map;
 #[cfg(target_os = "none")]
 pub mod kernel_stack;
 mod page_ref;
+pub mod page_run;
 pub mod page_table;
 pub mod remap;
 pub mod shared_object;

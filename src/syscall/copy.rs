@@ -88,8 +88,8 @@ fn copy(thread: &Thread, mut from: End<'_>, mut to: End<'_>, count: usize) -> Re
         let mut source = SliceSource(wanted.get(..read).unwrap_or_default());
         let rules = || write_rules(thread);
         let written = match to.position {
-            Some(position) => to.file.write_at(position, &mut source, &rules),
-            None => to.file.write(&mut source, &rules),
+            Some(position) => to.file.write_at(position, &mut source, rules),
+            None => to.file.write(&mut source, rules),
         };
         let written = match signalled(thread, written) {
             Ok(written) => written,

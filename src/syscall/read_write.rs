@@ -39,7 +39,7 @@ pub fn read(thread: &Thread, descriptor: Fd, buffer: UserAddress, count: usize) 
 pub fn write(thread: &Thread, descriptor: Fd, buffer: UserAddress, count: usize) -> Result<usize, Errno> {
     let file = file(thread, descriptor)?;
     check_writable(&file)?;
-    let result = file.write(&mut UserBuffer::new(buffer, count)?, &|| write_rules(thread));
+    let result = file.write(&mut UserBuffer::new(buffer, count)?, || write_rules(thread));
     signalled(thread, result)
 }
 
@@ -66,7 +66,7 @@ pub fn pwrite64(
     let position = u64::try_from(position).map_err(|_| Errno::EINVAL)?;
     let file = seekable(thread, descriptor)?;
     check_writable(&file)?;
-    let result = file.write_at(position, &mut UserBuffer::new(buffer, count)?, &|| write_rules(thread));
+    let result = file.write_at(position, &mut UserBuffer::new(buffer, count)?, || write_rules(thread));
     signalled(thread, result)
 }
 
@@ -79,7 +79,7 @@ pub fn readv(thread: &Thread, descriptor: Fd, vector: UserAddress, count: u64) -
 pub fn writev(thread: &Thread, descriptor: Fd, vector: UserAddress, count: u64) -> Result<usize, Errno> {
     let file = file(thread, descriptor)?;
     check_writable(&file)?;
-    let result = file.write(&mut UserVector::new(vector, count)?, &|| write_rules(thread));
+    let result = file.write(&mut UserVector::new(vector, count)?, || write_rules(thread));
     signalled(thread, result)
 }
 
@@ -100,7 +100,7 @@ pub fn pwritev(
     let position = u64::try_from(position).map_err(|_| Errno::EINVAL)?;
     let file = seekable(thread, descriptor)?;
     check_writable(&file)?;
-    let result = file.write_at(position, &mut UserVector::new(vector, count)?, &|| write_rules(thread));
+    let result = file.write_at(position, &mut UserVector::new(vector, count)?, || write_rules(thread));
     signalled(thread, result)
 }
 
@@ -145,7 +145,7 @@ pub fn pwritev2(
         Some(pipe) if flags & RWF_NOWAIT != 0 => {
             pipe.write(&mut vector, true, file.flags().contains(OpenFlags::DIRECT))
         }
-        _ => file.write_to(target, append, &mut vector, &|| write_rules(thread)),
+        _ => file.write_to(target, append, &mut vector, || write_rules(thread)),
     };
     signalled(thread, result)
 }
@@ -323,7 +323,7 @@ fn raise(thread: &Thread, signal: Signal) {
     let _ = signal::send_to_thread(thread, from_caller(thread, signal, code::USER));
 }
 
-#[inline]
+#[inline(always)]
 fn seekable(thread: &Thread, descriptor: Fd) -> Result<Arc<File>, Errno> {
     let file = file(thread, descriptor)?;
     if file.is_seekable() || file.is_path() { Ok(file) } else { Err(Errno::ESPIPE) }

@@ -59,7 +59,7 @@ impl Fixture {
 
     fn write(&self, file: &File, bytes: &[u8]) -> Result<usize, Errno> {
         let keeps_set_id_bits = self.credentials.overrides_permissions();
-        file.write(&mut SliceSource(bytes), &|| WriteRules { keeps_set_id_bits, ..FREE })
+        file.write(&mut SliceSource(bytes), || WriteRules { keeps_set_id_bits, ..FREE })
     }
 
     fn read(&self, path: &str) -> Result<String, Errno> {
@@ -124,8 +124,8 @@ impl Fixture {
 fn does_a_file_hold_what_was_written_past_a_hole() {
     let fixture = Fixture::new();
     let file = fixture.open("f", OpenFlags::CREATE | OpenFlags::READ_WRITE).unwrap();
-    assert_eq!(file.write_at(1 << 40, &mut SliceSource(b"far"), &|| FREE), Ok(3));
-    assert_eq!(file.write_at(4090, &mut SliceSource(b"across a page"), &|| FREE), Ok(13));
+    assert_eq!(file.write_at(1 << 40, &mut SliceSource(b"far"), || FREE), Ok(3));
+    assert_eq!(file.write_at(4090, &mut SliceSource(b"across a page"), || FREE), Ok(13));
     let mut buffer = [1; 20];
     assert_eq!(file.read_at(4088, &mut SliceSink::new(&mut buffer)), Ok(20));
     assert_eq!(&buffer, b"\0\0across a page\0\0\0\0\0");
@@ -406,7 +406,7 @@ fn does_an_archive_become_files_that_take_pages_only_when_touched() {
     assert_eq!(buffer[..10], text[4096..4106]);
     assert_eq!(fixture.stat("bin/other").unwrap().blocks, 8);
     // What is cut off stays away, and what is written stays.
-    file.write_at(1, &mut SliceSource(b"new"), &|| FREE).unwrap();
+    file.write_at(1, &mut SliceSource(b"new"), || FREE).unwrap();
     file.set_size(9000, &FREE).unwrap();
     file.set_size(10_000, &FREE).unwrap();
     assert_eq!(file.read_at(0, &mut SliceSink::new(&mut buffer)), Ok(10_000));

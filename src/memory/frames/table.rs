@@ -183,13 +183,21 @@ impl FrameTable {
 
     #[inline(always)]
     pub fn release(&self, frame: PhysFrame) {
-        let Some(entry) = self.entry(frame) else { return };
-        let before = entry.reference_count.fetch_sub(1, Release);
-        debug_assert!(before != 0, "a free frame was released: {frame:?}");
-        if before == 1 {
-            // What other owners did with the frame comes before its next use.
-            fence(Acquire);
-            self.free(frame, entry);
+        self.release_each(frame, 1);
+    }
+
+    #[inline(always)]
+    pub fn release_each(&self, first: PhysFrame, count: usize) {
+        let index = index_of(first);
+        let entries = self.entries().get(index as usize..).and_then(|entries| entries.get(..count));
+        for (entry, index) in entries.unwrap_or_default().iter().zip(index..) {
+            let before = entry.reference_count.fetch_sub(1, Release);
+            debug_assert!(before != 0, "a free frame was released, number {index}");
+            if before == 1 {
+                // What other owners did with the frame comes before its next use.
+                fence(Acquire);
+                self.free(index, entry);
+            }
         }
     }
 
@@ -200,8 +208,7 @@ impl FrameTable {
     }
 
     #[inline]
-    fn free(&self, frame: PhysFrame, entry: &Entry) {
-        let index = index_of(frame);
+    fn free(&self, index: u32, entry: &Entry) {
         let mut allocator = self.allocator.lock();
         allocator.free = allocator.free.wrapping_add(1);
         if allocator.stacked < allocator.stack_limit {
