@@ -55,6 +55,61 @@ impl UserAddress {
     }
 }
 
+/// A range of user memory, checked once: all of it lies in user space. What was moved is cut off its start.
+pub struct UserRange {
+    start: UserAddress,
+    remaining: usize,
+}
+
+impl UserRange {
+    /// EFAULT if it isn't all in user space.
+    #[inline(always)]
+    pub fn new(start: UserAddress, count: usize) -> Result<Self, Errno> {
+        start.check(count)?;
+        Ok(Self { start, remaining: count })
+    }
+
+    /// Makes it no longer than this.
+    #[inline(always)]
+    pub fn limited(self, count: usize) -> Self {
+        Self { remaining: self.remaining.min(count), ..self }
+    }
+
+    #[inline(always)]
+    pub fn remaining(&self) -> usize {
+        self.remaining
+    }
+
+    /// Copies to the program what there is room for; how many bytes were written before the first bad one. EFAULT if not even
+    /// the first was.
+    #[inline]
+    pub fn put(&mut self, from: &[u8]) -> Result<usize, Errno> {
+        begin()?;
+        let count = from.len().min(self.remaining);
+        // SAFETY: `from` is a kernel buffer at least as long; the range is the user's, and faults are recovered.
+        let left = unsafe { user_copy(pointer(self.start), from.as_ptr(), count) };
+        self.moved(count, left)
+    }
+
+    /// Copies from the program what there is room for, and tells as [`Self::put`].
+    #[inline]
+    pub fn take(&mut self, into: &mut [u8]) -> Result<usize, Errno> {
+        begin()?;
+        let count = into.len().min(self.remaining);
+        // SAFETY: `into` is a kernel buffer at least as long; the range is the user's, and faults are recovered.
+        let left = unsafe { user_copy(into.as_mut_ptr(), pointer(self.start), count) };
+        self.moved(count, left)
+    }
+
+    #[inline(always)]
+    fn moved(&mut self, count: usize, left: usize) -> Result<usize, Errno> {
+        let done = partial(count, left)?;
+        self.start.0 += done as u64;
+        self.remaining -= done;
+        Ok(done)
+    }
+}
+
 impl fmt::Debug for UserAddress {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "user:{:#x}", self.0)
@@ -180,7 +235,12 @@ pub fn zero_out_partial(to: UserAddress, count: usize) -> Result<usize, Errno> {
 
 #[inline(always)]
 fn partial(count: usize, left: usize) -> Result<usize, Errno> {
-    if left != 0 && left == count { Err(Errno::EFAULT) } else { Ok(count - left) }
+    if left == 0 { Ok(count) } else { cut_short(count, left) }
+}
+
+#[cold]
+fn cut_short(count: usize, left: usize) -> Result<usize, Errno> {
+    if left == count { Err(Errno::EFAULT) } else { Ok(count - left) }
 }
 
 #[inline(always)]

@@ -2,7 +2,7 @@
 
 use crate::errno::Errno;
 use crate::fs::transfer::{Sink, Source};
-use crate::memory::user_access::{self, UserAddress};
+use crate::memory::user_access::{self, UserAddress, UserRange};
 use alloc::vec::Vec;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -11,11 +11,8 @@ pub const COUNT_MAX: usize = 0x7fff_f000;
 /// How many pieces a vector may have (UIO_MAXIOV).
 const PIECES_MAX: usize = 1024;
 
-/// A range of user memory; what was moved is cut off its start.
-pub struct UserBuffer {
-    address: UserAddress,
-    remaining: usize,
-}
+/// What a read or a write moves: a range of user memory.
+pub struct UserBuffer(UserRange);
 
 /// One piece of readv's and writev's buffers (`struct iovec`).
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
@@ -36,42 +33,31 @@ impl UserBuffer {
     /// EFAULT if the range isn't in user space. Counts past the largest are cut.
     #[inline]
     pub fn new(address: UserAddress, count: usize) -> Result<Self, Errno> {
-        address.check(count)?;
-        Ok(Self { address, remaining: count.min(COUNT_MAX) })
-    }
-
-    #[inline]
-    fn advance(&mut self, count: usize) {
-        self.address = self.address.offset(count as u64);
-        self.remaining -= count.min(self.remaining);
+        Ok(Self(UserRange::new(address, count)?.limited(COUNT_MAX)))
     }
 }
 
 impl Sink for UserBuffer {
     #[inline]
     fn remaining(&self) -> usize {
-        self.remaining
+        self.0.remaining()
     }
 
+    #[inline]
     fn put(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
-        let count = bytes.len().min(self.remaining);
-        let done = user_access::copy_out_partial(self.address, bytes.get(..count).unwrap_or_default())?;
-        self.advance(done);
-        Ok(done)
+        self.0.put(bytes)
     }
 }
 
 impl Source for UserBuffer {
     #[inline]
     fn remaining(&self) -> usize {
-        self.remaining
+        self.0.remaining()
     }
 
+    #[inline]
     fn take(&mut self, into: &mut [u8]) -> Result<usize, Errno> {
-        let count = into.len().min(self.remaining);
-        let done = user_access::copy_in_partial(into.get_mut(..count).unwrap_or_default(), self.address)?;
-        self.advance(done);
-        Ok(done)
+        self.0.take(into)
     }
 }
 
