@@ -266,8 +266,10 @@ fn only_keel(name: &'static str, maker: &ElfMaker, keel: Outcome) -> Case {
 /// All cases; `directory` is where the files will be, since interpreters are named by absolute paths.
 pub fn cases(directory: &str) -> Vec<Case> {
     let mut cases = good_files();
+    cases.extend(large_tables());
     cases.extend(bad_headers());
     cases.extend(bad_segments());
+    cases.extend(names_of_interpreters(directory));
     cases.extend(interpreters(directory));
     cases.extend(stricter_than_linux());
     cases
@@ -287,22 +289,6 @@ fn good_files() -> Vec<Case> {
     let runs = Exits(STATUS);
     let aligned = |alignment| plain().change(|maker| maker.headers[0].alignment = alignment);
     let swapped = peek(0x60_0000, Header::load(R | W, 0x1000, 0x60_0000, 0x1000, 0x1000));
-    let many = (0..1000).map(|index| Header::load(R | W, 0, 0x100_0000 + index * 0x2000, 0, 8));
-    let table = vec![Header { kind: 0, ..Header::load(0, 0, 0, 0, 0) }; 1169];
-    // With so many headers the code has to lie behind them.
-    let largest_table = plain().change(|maker| {
-        maker.headers.extend(table);
-        maker.contents = vec![(0x1_1000, exit_with(STATUS))];
-        maker.entry = IMAGE + 0x1_1000;
-        maker.headers[0].file_size = 0x1_2000;
-        maker.headers[0].memory_size = 0x1_2000;
-        maker.size = 0x1_2000;
-    });
-    let crowded = largest_table.clone().change(|maker| {
-        for (header, load) in maker.headers.iter_mut().skip(1).zip(many) {
-            *header = load;
-        }
-    });
     vec![
         same("plain", &plain(), runs),
         same("entry_state", &ElfMaker::program(&examine_entry()), Exits(0)),
@@ -335,8 +321,6 @@ fn good_files() -> Vec<Case> {
         same("alignment_zero", &aligned(0), runs),
         same("alignment_three", &aligned(3), runs),
         same("alignment_16", &aligned(16), runs),
-        same("largest_table", &largest_table, runs),
-        same("a_thousand_segments", &crowded, runs),
         same(
             "executable_stack_asked_for",
             &plain().with(Header { kind: PT_GNU_STACK, ..Header::load(R | W | X, 0, 0, 0, 0) }),
@@ -349,6 +333,27 @@ fn good_files() -> Vec<Case> {
         same("no_segments", &plain().change(|maker| maker.headers[0].kind = 0), Dies),
         same("class_byte_order_and_version_ignored", &plain().with_bytes(4, &[1, 2, 9, 77]), runs),
     ]
+}
+
+fn large_tables() -> Vec<Case> {
+    let runs = Outcome::Exits(STATUS);
+    let many = (0..1000).map(|index| Header::load(R | W, 0, 0x100_0000 + index * 0x2000, 0, 8));
+    let table = vec![Header { kind: 0, ..Header::load(0, 0, 0, 0, 0) }; 1169];
+    // With so many headers the code has to lie behind them.
+    let largest_table = plain().change(|maker| {
+        maker.headers.extend(table);
+        maker.contents = vec![(0x1_1000, exit_with(STATUS))];
+        maker.entry = IMAGE + 0x1_1000;
+        maker.headers[0].file_size = 0x1_2000;
+        maker.headers[0].memory_size = 0x1_2000;
+        maker.size = 0x1_2000;
+    });
+    let crowded = largest_table.clone().change(|maker| {
+        for (header, load) in maker.headers.iter_mut().skip(1).zip(many) {
+            *header = load;
+        }
+    });
+    vec![same("largest_table", &largest_table, runs), same("a_thousand_segments", &crowded, runs)]
 }
 
 fn bad_headers() -> Vec<Case> {
@@ -397,29 +402,15 @@ fn bad_segments() -> Vec<Case> {
     ]
 }
 
-fn interpreters(directory: &str) -> Vec<Case> {
+/// What a program says of its interpreter.
+fn names_of_interpreters(directory: &str) -> Vec<Case> {
     use Outcome::{Exits, Refused};
     let path = |name: &str| -> Vec<u8> { [directory, "/", name, "\0"].concat().into_bytes() };
     let base = || ElfMaker::relocatable(&exit_with(1));
     let with = |name, bytes: &[u8], outcome| same(name, &base().with_interpreter(bytes), outcome);
-    let companion = |name, file: Vec<u8>, linux, keel| {
-        let program = base().with_interpreter(&path("interpreter"));
-        Case { linux: Some(linux), keel, companion: Some(("interpreter", file)), ..same(name, &program, keel) }
-    };
-    let loader = ElfMaker::relocatable(&exit_with(STATUS));
-    let fixed = ElfMaker::program(&exit_with(STATUS));
     let long: String = core::iter::repeat_n('x', 5000).collect();
     let sized = |size| move |maker: &mut ElfMaker| maker.headers[1].file_size = size;
-    let bad = |name, maker: ElfMaker| companion(name, maker.bytes(), Outcome::Dies, Refused(Errno::ELIBBAD));
     vec![
-        companion("interpreter_runs", loader.bytes(), Exits(STATUS), Exits(STATUS)),
-        companion("interpreter_at_fixed_address", fixed.bytes(), Exits(STATUS), Exits(STATUS)),
-        companion(
-            "interpreter_has_an_interpreter",
-            loader.clone().with_interpreter(b"/nowhere\0").bytes(),
-            Exits(STATUS),
-            Exits(STATUS),
-        ),
         with("interpreter_is_itself", &path("interpreter_is_itself"), Exits(1)),
         with("interpreter_missing", &path("missing"), Refused(Errno::ENOENT)),
         with("interpreter_below_a_file", &path("interpreter_below_a_file/x"), Refused(Errno::ENOTDIR)),
@@ -440,6 +431,32 @@ fn interpreters(directory: &str) -> Vec<Case> {
                 maker.headers.push(Header { offset: u64::MAX, ..first });
             }),
             Exits(1),
+        ),
+    ]
+}
+
+/// What file the interpreter is.
+fn interpreters(directory: &str) -> Vec<Case> {
+    use Outcome::{Dies, Exits, Refused};
+    let path = [directory, "/interpreter\0"].concat();
+    let program = ElfMaker::relocatable(&exit_with(1)).with_interpreter(path.as_bytes());
+    let companion = |name, file: Vec<u8>, linux, keel| Case {
+        linux: Some(linux),
+        keel,
+        companion: Some(("interpreter", file)),
+        ..same(name, &program, keel)
+    };
+    let loader = ElfMaker::relocatable(&exit_with(STATUS));
+    let fixed = ElfMaker::program(&exit_with(STATUS));
+    let bad = |name, maker: ElfMaker| companion(name, maker.bytes(), Dies, Refused(Errno::ELIBBAD));
+    vec![
+        companion("interpreter_runs", loader.bytes(), Exits(STATUS), Exits(STATUS)),
+        companion("interpreter_at_fixed_address", fixed.bytes(), Exits(STATUS), Exits(STATUS)),
+        companion(
+            "interpreter_has_an_interpreter",
+            loader.clone().with_interpreter(b"/nowhere\0").bytes(),
+            Exits(STATUS),
+            Exits(STATUS),
         ),
         companion(
             "interpreter_is_a_script",

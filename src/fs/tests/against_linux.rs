@@ -192,20 +192,7 @@ impl Host {
     fn run(&self, call: &Call) -> Outcome {
         let done = |result: Result<u64, i32>| result.map(|_| String::new());
         match call {
-            Call::Open { path, flags, mode, text } => {
-                let descriptor = self.at(number::OPENAT, path, [flags.bits().into(), u64::from(*mode), 0])?;
-                let mut outcome = String::from("open");
-                if let Some(text) = text {
-                    let arguments = [descriptor, text.as_ptr() as u64, text.len() as u64, 0, 0];
-                    outcome += &format!(" wrote {:?}", host_call(number::WRITE, arguments));
-                } else if flags.is_readable() {
-                    let mut buffer = [0u8; 64];
-                    let read = host_call(number::READ, [descriptor, buffer.as_mut_ptr() as u64, 64, 0, 0]);
-                    outcome += &format!(" read {:?}", read.map(|count| buffer[..count as usize].to_vec()));
-                }
-                host_call(number::CLOSE, [descriptor, 0, 0, 0, 0]).unwrap();
-                Ok(outcome)
-            }
+            Call::Open { path, flags, mode, text } => self.open(path, *flags, *mode, text.as_deref()),
             Call::MakeDirectory { path, mode } => done(self.at(number::MKDIRAT, path, [u64::from(*mode), 0, 0])),
             Call::MakeNode { path, mode } => done(self.at(number::MKNODAT, path, [u64::from(*mode), 0x103, 0])),
             Call::Unlink { path } => done(self.at(number::UNLINKAT, path, [0; 3])),
@@ -255,6 +242,21 @@ impl Host {
         }
     }
 
+    fn open(&self, path: &str, flags: OpenFlags, mode: u32, text: Option<&str>) -> Outcome {
+        let descriptor = self.at(number::OPENAT, path, [flags.bits().into(), mode.into(), 0])?;
+        let mut outcome = String::from("open");
+        if let Some(text) = text {
+            let arguments = [descriptor, text.as_ptr() as u64, text.len() as u64, 0, 0];
+            outcome += &format!(" wrote {:?}", host_call(number::WRITE, arguments));
+        } else if flags.is_readable() {
+            let mut buffer = [0u8; 64];
+            let read = host_call(number::READ, [descriptor, buffer.as_mut_ptr() as u64, 64, 0, 0]);
+            outcome += &format!(" read {:?}", read.map(|count| buffer[..count as usize].to_vec()));
+        }
+        host_call(number::CLOSE, [descriptor, 0, 0, 0, 0]).unwrap();
+        Ok(outcome)
+    }
+
     fn list(&self, path: &str) -> Outcome {
         let flags = OpenFlags::DIRECTORY.bits();
         let descriptor = self.at(number::OPENAT, path, [flags.into(), 0, 0])?;
@@ -299,20 +301,7 @@ impl Fixture {
         };
         let rules = WriteRules { keeps_set_id_bits: self.credentials.overrides_permissions(), size_limit: u64::MAX };
         match call {
-            Call::Open { path, flags, mode, text } => {
-                let file = open(&context, None, path.as_bytes(), *flags, *mode)?;
-                let mut outcome = String::from("open");
-                if let Some(text) = text {
-                    let wrote = self.write(&file, text.as_bytes()).map(|count| count as u64);
-                    outcome += &format!(" wrote {:?}", wrote.map_err(|error| error as i32));
-                } else if flags.is_readable() {
-                    let mut buffer = [0; 64];
-                    let read = file.read(&mut SliceSink::new(&mut buffer));
-                    let read = read.map(|count| buffer[..count].to_vec()).map_err(|error| error as i32);
-                    outcome += &format!(" read {read:?}");
-                }
-                return Ok(outcome);
-            }
+            Call::Open { path, flags, mode, text } => return self.open_and_use(path, *flags, *mode, text.as_deref()),
             Call::MakeDirectory { path, mode } => edit::make_directory(&context, None, path.as_bytes(), *mode)?,
             Call::MakeNode { path, mode } => {
                 edit::make_node(&context, None, path.as_bytes(), *mode, DeviceNumber(0x103))?;
@@ -350,18 +339,35 @@ impl Fixture {
                 let (accessed, modified) = if *now { (NewTime::Now, NewTime::Now) } else { (time(1), time(3)) };
                 attributes::change_times(&context, &at(path, true)?, accessed, modified)?;
             }
-            Call::List { path } => {
-                let file = self.open(path, OpenFlags::DIRECTORY)?;
-                let mut names = Vec::new();
-                file.read_directory(&mut |listed| {
-                    names.push(format!("{}:{}", str::from_utf8(listed.name).unwrap(), listed.kind >> 12));
-                    true
-                })?;
-                names.sort();
-                return Ok(names.join(" "));
-            }
+            Call::List { path } => return self.list_with_kinds(path),
         }
         Ok(String::new())
+    }
+
+    fn open_and_use(&self, path: &str, flags: OpenFlags, mode: u32, text: Option<&str>) -> Result<String, Errno> {
+        let file = open(&self.context(), None, path.as_bytes(), flags, mode)?;
+        let mut outcome = String::from("open");
+        if let Some(text) = text {
+            let wrote = self.write(&file, text.as_bytes()).map(|count| count as u64);
+            outcome += &format!(" wrote {:?}", wrote.map_err(|error| error as i32));
+        } else if flags.is_readable() {
+            let mut buffer = [0; 64];
+            let read = file.read(&mut SliceSink::new(&mut buffer));
+            let read = read.map(|count| buffer[..count].to_vec()).map_err(|error| error as i32);
+            outcome += &format!(" read {read:?}");
+        }
+        Ok(outcome)
+    }
+
+    fn list_with_kinds(&self, path: &str) -> Result<String, Errno> {
+        let file = self.open(path, OpenFlags::DIRECTORY)?;
+        let mut names = Vec::new();
+        file.read_directory(&mut |listed| {
+            names.push(format!("{}:{}", str::from_utf8(listed.name).unwrap(), listed.kind >> 12));
+            true
+        })?;
+        names.sort();
+        Ok(names.join(" "))
     }
 }
 
