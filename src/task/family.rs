@@ -4,6 +4,7 @@
 //! and a wait looks only at the caller's own children. The entry of a process that has ended stays until its parent has
 //! asked for its status.
 
+use super::groups::Groups;
 use super::ids::IdTable;
 use crate::errno::Errno;
 use arrayvec::ArrayVec;
@@ -53,18 +54,7 @@ pub struct Member<T> {
 
 pub struct Family<T> {
     members: IdTable<Member<T>>,
-    /// The numbers of groups and sessions. One that is nobody's has no entry, but stays taken as long as there is a process
-    /// with it.
-    names: IdTable<Name>,
-}
-
-/// What a number names besides a process.
-#[derive(Clone, Copy, Default)]
-struct Name {
-    in_group: u32,
-    in_session: u32,
-    /// In which the group is, as long as it has members: all are in the same one.
-    session_of_group: u32,
+    groups: Groups,
 }
 
 /// Whose child a new process is.
@@ -117,20 +107,20 @@ impl Birth {
 
 impl<T> Family<T> {
     pub const fn new() -> Self {
-        Self { members: IdTable::new(), names: IdTable::new() }
+        Self { members: IdTable::new(), groups: Groups::new() }
     }
 
     /// Room for a process with this id, and for the group and session that it may begin, so that [`Self::insert`] and
     /// [`Self::set_place`] cannot fail.
     pub fn reserve(&mut self, pid: u32) -> Result<(), Errno> {
         self.members.reserve_this(pid)?;
-        self.names.reserve_this(pid).inspect_err(|_| drop(self.members.release(pid)))
+        self.groups.reserve(pid).inspect_err(|_| drop(self.members.release(pid)))
     }
 
     /// Gives back what was reserved and not used.
     pub fn cancel(&mut self, pid: u32) {
         self.members.release(pid);
-        self.names.release(pid);
+        self.groups.release(pid);
     }
 
     pub fn get(&self, pid: u32) -> Option<&Member<T>> {
@@ -169,7 +159,7 @@ impl<T> Family<T> {
         };
         self.members.set(pid, member);
         self.link(pid, birth.parent);
-        self.enter(group, session);
+        self.groups.enter(group, session);
     }
 
     /// Moves a process to a group and a session: others' that there are, or its own. Returns the numbers that name nobody
@@ -177,13 +167,13 @@ impl<T> Family<T> {
     pub fn set_place(&mut self, pid: u32, group: u32, session: u32) -> FreeIds {
         let Some(member) = self.get_mut(pid) else { return FreeIds::new() };
         let (old_group, old_session) = (replace(&mut member.group, group), replace(&mut member.session, session));
-        self.enter(group, session);
+        self.groups.enter(group, session);
         self.leave(old_group, old_session)
     }
 
     /// None: there is no such group.
     pub fn session_of_group(&self, group: u32) -> Option<u32> {
-        self.names.get(group).filter(|name| name.in_group > 0).map(|name| name.session_of_group)
+        self.groups.session_of(group)
     }
 
     /// A thread of `parent` ends, or gets another id: its children are another's from now on.
@@ -270,41 +260,17 @@ impl<T> Family<T> {
         Some((member.value, free))
     }
 
-    fn enter(&mut self, group: u32, session: u32) {
-        let mut name = self.name(group);
-        name.in_group = name.in_group.saturating_add(1);
-        name.session_of_group = session;
-        self.names.set(group, name);
-        let mut name = self.name(session);
-        name.in_session = name.in_session.saturating_add(1);
-        self.names.set(session, name);
-    }
-
     fn leave(&mut self, group: u32, session: u32) -> FreeIds {
+        self.groups.leave(group, session);
         let mut free = FreeIds::new();
-        let name = self.name(group);
-        self.rename(group, Name { in_group: name.in_group.saturating_sub(1), ..name }, &mut free);
-        let name = self.name(session);
-        self.rename(session, Name { in_session: name.in_session.saturating_sub(1), ..name }, &mut free);
+        self.free_if_unused(group, &mut free);
+        self.free_if_unused(session, &mut free);
         free
     }
 
-    fn name(&self, id: u32) -> Name {
-        self.names.get(id).copied().unwrap_or_default()
-    }
-
-    fn rename(&mut self, id: u32, name: Name, free: &mut FreeIds) {
-        if name.in_group > 0 || name.in_session > 0 {
-            self.names.set(id, name);
-        } else {
-            self.names.clear(id);
-            self.free_if_unused(id, free);
-        }
-    }
-
     fn free_if_unused(&mut self, id: u32, free: &mut FreeIds) {
-        if self.get(id).is_none() && self.names.get(id).is_none() && !free.contains(&id) {
-            self.names.release(id);
+        if self.get(id).is_none() && !self.groups.has(id) && !free.contains(&id) {
+            self.groups.release(id);
             free.push(id);
         }
     }
@@ -575,21 +541,6 @@ mod tests {
         assert_eq!(family.reserve(3), Err(Errno::EEXIST));
         assert_eq!(family.remove(4), Some(((), FreeIds::from([3, 2, 4]))));
         assert_eq!(family.reserve(3), Ok(()));
-    }
-
-    #[test]
-    fn a_group_is_in_a_session_as_long_as_it_has_members() {
-        let mut family = family();
-        assert_eq!(family.session_of_group(2), None);
-        for (pid, group, session) in [(2, 2, 2), (3, 2, 2), (3, 3, 2)] {
-            family.set_place(pid, group, session);
-        }
-        assert_eq!([2, 3].map(|group| family.session_of_group(group)), [Some(2); 2]);
-        // The session goes on under a number that is no group's any more.
-        family.remove(2);
-        assert_eq!([2, 3].map(|group| family.session_of_group(group)), [None, Some(2)]);
-        family.set_place(3, 3, 3);
-        assert_eq!(family.session_of_group(3), Some(3));
     }
 
     #[test]

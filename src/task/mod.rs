@@ -22,6 +22,7 @@ pub mod family;
 pub mod fork;
 #[cfg(target_os = "none")]
 pub mod futex;
+mod groups;
 pub mod ids;
 #[cfg(target_os = "none")]
 pub mod init;
