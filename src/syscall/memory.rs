@@ -302,8 +302,7 @@ pub fn mincore(thread: &Thread, address: u64, length: u64, result: UserAddress) 
 
 /// Nothing is ever swapped out, so that what is locked is locked already.
 pub fn mlock(thread: &Thread, address: u64, length: u64) -> Result<(), Errno> {
-    let limit = thread.process.limits.lock().get(Resource::LockedMemory).soft;
-    if length > limit && !thread.process.credentials().is_privileged() {
+    if length > lockable_bytes(thread)? {
         return Err(Errno::ENOMEM);
     }
     let start = address & !(PAGE - 1);
@@ -315,6 +314,32 @@ pub fn munlock(thread: &Thread, address: u64, length: u64) -> Result<(), Errno> 
     let start = address & !(PAGE - 1);
     let range = page_range(start, length.saturating_add(address - start)).ok_or(Errno::ENOMEM)?;
     check_mapped(thread, range)
+}
+
+/// Left out: filling in what hasn't been touched yet, and counting what is mapped later (MCL_FUTURE).
+pub fn mlockall(thread: &Thread, flags: u32) -> Result<(), Errno> {
+    const MCL_CURRENT: u32 = 1;
+    const MCL_FUTURE: u32 = 2;
+    const MCL_ONFAULT: u32 = 4;
+    if !(MCL_CURRENT..=MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT).contains(&flags) || flags == MCL_ONFAULT {
+        return Err(Errno::EINVAL);
+    }
+    let limit = lockable_bytes(thread)?;
+    let mapped = with_space(thread, |space| Ok(space.mapped_bytes()))?;
+    if flags & MCL_CURRENT != 0 && mapped > limit { Err(Errno::ENOMEM) } else { Ok(()) }
+}
+
+pub fn munlockall(_: &Thread) -> Result<(), Errno> {
+    Ok(())
+}
+
+/// How much memory may be locked (RLIMIT_MEMLOCK, which doesn't bind root); EPERM if it is none.
+fn lockable_bytes(thread: &Thread) -> Result<u64, Errno> {
+    if thread.process.credentials().is_privileged() {
+        return Ok(u64::MAX);
+    }
+    let limit = thread.process.limits.lock().get(Resource::LockedMemory).soft;
+    if limit == 0 { Err(Errno::EPERM) } else { Ok(limit) }
 }
 
 /// ENOMEM if there is a hole in the range.

@@ -168,6 +168,8 @@ system_calls! {
     147 => system::sched_get_priority_min(policy: i32);
     149 => memory::mlock(address: u64, length: u64);
     150 => memory::munlock(address: u64, length: u64);
+    151 => memory::mlockall(flags: u32);
+    152 => memory::munlockall();
     153 => system::vhangup();
     157 => system::prctl(option: u32, first: u64, second: u64, third: u64, fourth: u64);
     158 => process::arch_prctl(code: u32, address: u64);

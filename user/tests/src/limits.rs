@@ -4,6 +4,8 @@ use conformance::support::*;
 use conformance::{answers, case, sys};
 use std::ptr::null_mut;
 
+static WORD: u64 = 0;
+
 fn set(what: u32, soft: u64, hard: u64) -> String {
     ok(sys!(setrlimit(what, &libc::rlimit { rlim_cur: soft, rlim_max: hard })))
 }
@@ -182,5 +184,25 @@ pub const CASES: &[Case] = &[
             answers!(queued <= 4, last_errno())
         })
     ),
+    case!("locking_all_memory", {
+        let lock = |flags: i32| ok(sys!(mlockall(flags)));
+        let refused = answers!(lock(0), lock(8), lock(libc::MCL_ONFAULT as i32));
+        answers!(refused, lock(libc::MCL_CURRENT), lock(libc::MCL_CURRENT | libc::MCL_FUTURE), ok(sys!(munlockall())))
+    }),
+    case!("locking_no_memory", {
+        set(libc::RLIMIT_MEMLOCK, 0, 0);
+        as_user(|| {
+            let place = (&raw const WORD).cast();
+            let all = answers!(ok(sys!(mlockall(0))), ok(sys!(mlockall(libc::MCL_FUTURE))), ok(sys!(munlockall())));
+            answers!(all, ok(sys!(mlock(place, 8))), ok(sys!(mlock(place, 0))), ok(sys!(munlock(place, 8))))
+        })
+    }),
+    case!("locking_some_memory", {
+        set(libc::RLIMIT_MEMLOCK, 65_536, 65_536);
+        as_user(|| {
+            let place = (&raw const WORD).cast();
+            answers!(ok(sys!(mlockall(libc::MCL_CURRENT))), ok(sys!(mlock(place, 8))), ok(sys!(mlock(place, 100_000))))
+        })
+    }),
     case!("niceness_limit_of_a_user", as_user(|| answers!(ok(sys!(setpriority(libc::PRIO_PROCESS, 0, -5)))))),
 ];
