@@ -25,6 +25,7 @@ pub mod paths;
 pub mod poll;
 pub mod process;
 pub mod read_write;
+mod scheduling;
 pub mod signal;
 pub mod system;
 mod table;

@@ -1,4 +1,4 @@
-//! The machine and the kernel as a whole: names, counts, random numbers, scheduling questions, power.
+//! The machine and the kernel as a whole: names, counts, random numbers, power.
 
 use crate::PAGE_SIZE;
 use crate::drivers::{power, terminal};
@@ -10,10 +10,9 @@ use crate::lock::{Lock, Rank};
 use crate::memory::frames;
 use crate::memory::user_access::{self, UserAddress};
 use crate::random;
-use crate::task::process::{self, Process};
+use crate::task::process;
 use crate::task::yield_point::yield_point;
-use crate::task::{Thread, cpu_time, init, scheduler};
-use alloc::sync::Arc;
+use crate::task::{Thread, cpu_time, init};
 use core::sync::atomic::Ordering::Relaxed;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -170,141 +169,6 @@ pub fn getrandom(_: &Thread, buffer: UserAddress, length: usize, flags: u32) -> 
         }
     }
     Ok(done)
-}
-
-/// Who is asked about: 0 is the caller.
-fn thread_named(thread: &Thread, tid: i32) -> Result<Option<Arc<Thread>>, Errno> {
-    match tid {
-        ..0 => Err(Errno::EINVAL),
-        0 => Ok(None),
-        _ if tid.unsigned_abs() == thread.tid() => Ok(None),
-        _ => process::find_thread(tid.unsigned_abs()).map(Some).ok_or(Errno::ESRCH),
-    }
-}
-
-/// The CPUs that run: the first one.
-pub fn sched_getaffinity(thread: &Thread, tid: i32, length: usize, mask: UserAddress) -> Result<usize, Errno> {
-    thread_named(thread, tid)?;
-    if length < 8 || !length.is_multiple_of(8) {
-        return Err(Errno::EINVAL);
-    }
-    user_access::write_value(mask, &1u64)?;
-    Ok(8)
-}
-
-pub fn sched_setaffinity(thread: &Thread, tid: i32, length: usize, mask: UserAddress) -> Result<(), Errno> {
-    thread_named(thread, tid)?;
-    let mut bytes = [0; 8];
-    let count = length.min(bytes.len());
-    user_access::copy_in(bytes.get_mut(..count).unwrap_or_default(), mask)?;
-    if u64::from_ne_bytes(bytes) & 1 == 0 { Err(Errno::EINVAL) } else { Ok(()) }
-}
-
-/// SCHED_OTHER is the one policy there is.
-pub fn sched_getscheduler(thread: &Thread, tid: i32) -> Result<u32, Errno> {
-    thread_named(thread, tid).map(|_| 0)
-}
-
-/// Left out: every policy but SCHED_OTHER.
-pub fn sched_setscheduler(thread: &Thread, tid: i32, policy: i32, parameter: UserAddress) -> Result<(), Errno> {
-    thread_named(thread, tid)?;
-    let priority: i32 = user_access::read_value(parameter)?;
-    if policy != 0 {
-        return Err(if (1..=6).contains(&policy) { Errno::EPERM } else { Errno::EINVAL });
-    }
-    if priority != 0 { Err(Errno::EINVAL) } else { Ok(()) }
-}
-
-pub fn sched_getparam(thread: &Thread, tid: i32, parameter: UserAddress) -> Result<(), Errno> {
-    thread_named(thread, tid)?;
-    user_access::write_value(parameter, &0i32)
-}
-
-pub fn sched_get_priority_max(_: &Thread, policy: i32) -> Result<u32, Errno> {
-    priority_bound(policy, 99)
-}
-
-pub fn sched_get_priority_min(_: &Thread, policy: i32) -> Result<u32, Errno> {
-    priority_bound(policy, 1)
-}
-
-fn priority_bound(policy: i32, of_real_time: u32) -> Result<u32, Errno> {
-    match policy {
-        1 | 2 => Ok(of_real_time),
-        0 | 3 | 5 | 6 => Ok(0),
-        _ => Err(Errno::EINVAL),
-    }
-}
-
-pub fn getcpu(_: &Thread, cpu: UserAddress, node: UserAddress) -> Result<(), Errno> {
-    let index = crate::cpu::per_cpu::cpu_index();
-    if !cpu.is_null() {
-        user_access::write_value(cpu, &index)?;
-    }
-    if node.is_null() { Ok(()) } else { user_access::write_value(node, &0u32) }
-}
-
-/// As Linux gives it: 20 minus the nice value, so that it is never negative.
-pub fn getpriority(thread: &Thread, which: i32, who: i32) -> Result<i32, Errno> {
-    let mut best: Option<i32> = None;
-    for_each_named(thread, which, who, |target| {
-        let priority = 20 - scheduler::nice(target);
-        best = Some(best.map_or(priority, |best| best.max(priority)));
-        Ok(())
-    })?;
-    best.ok_or(Errno::ESRCH)
-}
-
-pub fn setpriority(thread: &Thread, which: i32, who: i32, nice: i32) -> Result<(), Errno> {
-    let nice = nice.clamp(-20, 19);
-    let own = thread.process.credentials();
-    let mut found = false;
-    for_each_named(thread, which, who, |target| {
-        found = true;
-        let its = target.process.credentials();
-        if !own.is_privileged() && own.user.effective != its.user.real && own.user.effective != its.user.effective {
-            return Err(Errno::EPERM);
-        }
-        if nice < scheduler::nice(target) && !own.is_privileged() {
-            return Err(Errno::EACCES);
-        }
-        scheduler::set_nice(target, nice);
-        Ok(())
-    })?;
-    if found { Ok(()) } else { Err(Errno::ESRCH) }
-}
-
-fn for_each_named(
-    thread: &Thread,
-    which: i32,
-    who: i32,
-    mut visit: impl FnMut(&Thread) -> Result<(), Errno>,
-) -> Result<(), Errno> {
-    const PRIO_PROCESS: i32 = 0;
-    const PRIO_PGRP: i32 = 1;
-    const PRIO_USER: i32 = 2;
-    if which == PRIO_PROCESS {
-        return match thread_named(thread, who) {
-            Ok(Some(other)) => visit(&other),
-            Ok(None) => visit(thread),
-            Err(_) => Err(Errno::ESRCH),
-        };
-    }
-    if which != PRIO_PGRP && which != PRIO_USER {
-        return Err(Errno::EINVAL);
-    }
-    let tasks = process::tasks();
-    let own_group = tasks.family.get(thread.process.pid).map_or(0, |member| member.group);
-    let group = if who == 0 { own_group } else { who.unsigned_abs() };
-    let user = if who == 0 { thread.process.credentials().user.real } else { who.unsigned_abs() };
-    for (_, member) in tasks.family.iter() {
-        let process: &Process = &member.value;
-        let chosen = if which == PRIO_PGRP { member.group == group } else { process.credentials().user.real == user };
-        if chosen && let Some(main) = process.main_thread() {
-            visit(&main)?;
-        }
-    }
-    Ok(())
 }
 
 const PR_SET_PDEATHSIG: u32 = 1;

@@ -4,7 +4,7 @@ use super::argument::{Argument, Fd};
 use super::{Call, Entry, Outcome, Registers};
 use super::{
     attributes, copy, descriptor, directory, exec, extended_attributes, futex, identity, limits, memory, mount, open,
-    path_edit, poll, process, read_write, signal, system, time,
+    path_edit, poll, process, read_write, scheduling, signal, system, time,
 };
 use crate::errno::Errno;
 use crate::memory::user_access::UserAddress;
@@ -159,13 +159,14 @@ system_calls! {
     135 => system::personality(persona: u32);
     137 => attributes::statfs(path: UserAddress, buffer: UserAddress);
     138 => attributes::fstatfs(descriptor: Fd, buffer: UserAddress);
-    140 => system::getpriority(which: i32, who: i32);
-    141 => system::setpriority(which: i32, who: i32, nice: i32);
-    143 => system::sched_getparam(tid: i32, parameter: UserAddress);
-    144 => system::sched_setscheduler(tid: i32, policy: i32, parameter: UserAddress);
-    145 => system::sched_getscheduler(tid: i32);
-    146 => system::sched_get_priority_max(policy: i32);
-    147 => system::sched_get_priority_min(policy: i32);
+    140 => scheduling::getpriority(which: i32, who: i32);
+    141 => scheduling::setpriority(which: i32, who: i32, nice: i32);
+    143 => scheduling::sched_getparam(tid: i32, parameter: UserAddress);
+    144 => scheduling::sched_setscheduler(tid: i32, policy: i32, parameter: UserAddress);
+    145 => scheduling::sched_getscheduler(tid: i32);
+    146 => scheduling::sched_get_priority_max(policy: i32);
+    147 => scheduling::sched_get_priority_min(policy: i32);
+    148 => scheduling::sched_rr_get_interval(tid: i32, result: UserAddress);
     149 => memory::mlock(address: u64, length: u64);
     150 => memory::munlock(address: u64, length: u64);
     151 => memory::mlockall(flags: u32);
@@ -199,8 +200,8 @@ system_calls! {
     200 => signal::tkill(tid: i32, number: u32);
     201 => time::time(result: UserAddress);
     202 => futex::futex(address: UserAddress, operation: u32, value: u32, timeout: UserAddress, second: UserAddress, third_value: u32);
-    203 => system::sched_setaffinity(tid: i32, length: usize, mask: UserAddress);
-    204 => system::sched_getaffinity(tid: i32, length: usize, mask: UserAddress);
+    203 => scheduling::sched_setaffinity(tid: i32, length: usize, mask: UserAddress);
+    204 => scheduling::sched_getaffinity(tid: i32, length: usize, mask: UserAddress);
     217 => directory::getdents64(descriptor: Fd, buffer: UserAddress, size: u32);
     218 => process::set_tid_address(address: UserAddress);
     219 => time::restart_syscall();
@@ -240,7 +241,7 @@ system_calls! {
     297 => signal::rt_tgsigqueueinfo(group: i32, tid: i32, number: u32, info: UserAddress);
     302 => limits::prlimit64(pid: i32, resource: u32, new: UserAddress, old: UserAddress);
     306 => read_write::syncfs(descriptor: Fd);
-    309 => system::getcpu(cpu: UserAddress, node: UserAddress);
+    309 => scheduling::getcpu(cpu: UserAddress, node: UserAddress);
     316 => path_edit::renameat2(old_directory: Fd, old: UserAddress, new_directory: Fd, new: UserAddress, flags: u32);
     318 => system::getrandom(buffer: UserAddress, length: usize, flags: u32);
     319 => open::memfd_create(name: UserAddress, flags: u32);

@@ -75,6 +75,11 @@ pub const fn quantum_ns(level: u8) -> i64 {
     QUANTUM_TICKS * TICK_NS * share / 20
 }
 
+/// How long a thread's turns are.
+pub fn quantum_of(thread: &Thread) -> u64 {
+    quantum_ns(thread.schedule.level.load(Relaxed)).unsigned_abs()
+}
+
 /// Whether a thread has had its turn. Only a tick ends turns, and whoever got the CPU by one got it a little after the tick:
 /// what is left of a quantum then is less than half a tick, and isn't worth another one.
 const fn is_used_up(quantum_left_ns: i64) -> bool {

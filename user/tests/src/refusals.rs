@@ -55,6 +55,25 @@ pub const CASES: &[Case] = &[
             sigaction(libc::SIGKILL, 0, 0)
         )
     }),
+    case!("scheduling_of_nobody_by_what_is_none", {
+        let priority = 0;
+        let sched = |call: i64, pid: i32, second: usize, third: usize| ok(sys!(syscall(call, pid, second, third)));
+        answers!(
+            sched(libc::SYS_sched_getaffinity, NOBODY, 1, BAD),
+            sched(libc::SYS_sched_getaffinity, -1, 8, BAD),
+            sched(libc::SYS_sched_setaffinity, NOBODY, 8, BAD),
+            sched(libc::SYS_sched_setaffinity, -1, 0, BAD),
+            sched(libc::SYS_sched_getscheduler, -1, 0, 0),
+            sched(libc::SYS_sched_getparam, -1, BAD, 0),
+            sched(libc::SYS_sched_getparam, NOBODY, 0, 0),
+            sched(libc::SYS_sched_getparam, NOBODY, BAD, 0),
+            sched(libc::SYS_sched_setscheduler, NOBODY, usize::MAX, BAD),
+            sched(libc::SYS_sched_setscheduler, NOBODY, 0, 0),
+            sched(libc::SYS_sched_setscheduler, NOBODY, 77, BAD),
+            sched(libc::SYS_sched_setscheduler, NOBODY, 77, (&raw const priority).addr()),
+            sched(libc::SYS_sched_setscheduler, 0, 77, (&raw const priority).addr())
+        )
+    }),
     case!("who_may_claim_that_the_kernel_sent_it", {
         let (own, parent) = (sys!(getpid()), sys!(getppid()));
         answers!(

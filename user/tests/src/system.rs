@@ -3,6 +3,22 @@
 use conformance::support::*;
 use conformance::{answers, case, sys};
 
+/// A user who has no process.
+const NOBODYS_ID: u32 = 54_321;
+
+/// What the caller's two threads have, once all that a call names are to have `nice`.
+fn niceness_after(which: u32, nice: i32) -> String {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let _ = sender.send(sys!(syscall(libc::SYS_gettid)));
+        sleep_ms(60_000);
+    });
+    let other = receiver.recv().unwrap_or(-1);
+    let set = ok(sys!(syscall(libc::SYS_setpriority, which, 0, nice)));
+    let nice_of = |tid: i64| 20 - sys!(syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, tid));
+    answers!(set, nice_of(0), nice_of(other))
+}
+
 pub const CASES: &[Case] = &[
     case!("uname_says_linux", {
         // SAFETY: utsname is byte arrays; the kernel fills it.
@@ -36,6 +52,42 @@ pub const CASES: &[Case] = &[
     case!("getpriority_of_nobody", {
         let answer = sys!(syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, 0x3ffffff));
         answers!(value(answer), value(sys!(syscall(libc::SYS_getpriority, 7, 0))))
+    }),
+    case!(
+        "niceness_of_a_group_is_that_of_all_its_threads",
+        asked_in_child(|| {
+            sys!(setpgid(0, 0));
+            niceness_after(libc::PRIO_PGRP, 7)
+        })
+    ),
+    case!(
+        "niceness_of_a_user_is_that_of_all_his_threads",
+        asked_in_child(|| {
+            sys!(setresuid(NOBODYS_ID, NOBODYS_ID, NOBODYS_ID));
+            niceness_after(libc::PRIO_USER, 8)
+        })
+    ),
+    case!(
+        "niceness_of_a_group_that_may_be_changed_in_part",
+        asked_in_child(|| {
+            sys!(setpgid(0, 0));
+            let user = fork(|| {
+                sys!(setresuid(NOBODYS_ID, NOBODYS_ID, NOBODYS_ID));
+                let answer = ok(sys!(setpriority(libc::PRIO_PGRP, 0, 5)));
+                if answer == "EPERM" { sys!(getpriority(libc::PRIO_PROCESS, 0)) } else { 99 }
+            });
+            answers!(ending(user), sys!(getpriority(libc::PRIO_PROCESS, 0)))
+        })
+    ),
+    case!("niceness_of_numbers_that_name_nobody", {
+        let set = |which: i32, who: i32| ok(sys!(syscall(libc::SYS_setpriority, which, who, 0)));
+        answers!(set(0, -1), set(1, -1), set(2, -1), set(2, NOBODYS_ID as i32), set(3, -1), set(-1, 0))
+    }),
+    case!("sched_rr_get_interval", {
+        let mut time = libc::timespec { tv_sec: -1, tv_nsec: -1 };
+        let ask = |pid: i32, place: usize| ok(sys!(syscall(libc::SYS_sched_rr_get_interval, pid, place)));
+        let own = ask(0, (&raw mut time).addr());
+        answers!(own, time.tv_sec, time.tv_nsec >= 0, ask(-1, BAD), ask(0x3ffffff, BAD), ask(0, BAD))
     }),
     case!(
         "sched_yield_and_policies",
