@@ -186,7 +186,7 @@ pub const CASES: &[Case] = &[
     ),
     case!("locking_all_memory", {
         let lock = |flags: i32| ok(sys!(mlockall(flags)));
-        let refused = answers!(lock(0), lock(8), lock(libc::MCL_ONFAULT as i32));
+        let refused = answers!(lock(0), lock(8), lock(libc::MCL_ONFAULT));
         answers!(refused, lock(libc::MCL_CURRENT), lock(libc::MCL_CURRENT | libc::MCL_FUTURE), ok(sys!(munlockall())))
     }),
     case!("locking_no_memory", {
