@@ -3,8 +3,8 @@
 //! A thread ends on its own kernel stack; a process when its last thread does. Then its memory, files and everything else
 //! are given back at once; only its id and status stay until the parent has asked (a zombie).
 
-use super::family::{NOBODY, SIGCHLD, Status, Wanted};
-use super::process::{INIT_PID, Process, Tasks, tasks};
+use super::family::{Member, NOBODY, SIGCHLD, Status, Wanted};
+use super::process::{self, INIT_PID, Process, Tasks, tasks};
 use super::scheduler::{self, State};
 use super::signal::{Info, Signal, SignalSet};
 use super::thread::{Thread, Work};
@@ -63,10 +63,14 @@ pub fn end_kernel_thread() -> ! {
 /// taken until its status has been asked for.
 fn forget_thread(thread: &Thread, id_is_free: bool) {
     let is_other = |other: &&Arc<Thread>| !core::ptr::eq(Arc::as_ptr(other), thread);
-    let heir = thread.process.threads().iter().find(is_other).cloned();
+    let is_parent = thread.has_made_children.load(Relaxed);
+    let heir = thread.process.threads().iter().find(is_other).filter(|_| is_parent).cloned();
+    if heir.is_some() {
+        send_death_signals(thread);
+    }
     let removed = {
         let mut tasks = tasks();
-        if let Some(heir) = heir.filter(|_| thread.has_made_children.load(Relaxed)) {
+        if let Some(heir) = heir {
             heir.has_made_children.store(true, Relaxed);
             tasks.family.change_maker(thread.process.pid, thread.tid(), heir.tid());
         }
@@ -161,11 +165,7 @@ struct HandedOver {
 fn hand_over_children(pid: u32) {
     let mut heir = NOBODY;
     while let Some(HandedOver { child, heir, ended, linked_group }) = hand_over_child(pid, &mut heir) {
-        // PR_SET_PDEATHSIG.
-        if let Some(signal) = Signal::new(child.parent_death_signal.load(Relaxed)) {
-            // A standard signal is never refused.
-            let _ = signal::send_to_process(&child, Info::from_kernel(signal));
-        }
+        send_death_signal(&child);
         // Who inherits a child that nobody has asked for yet is told of its end as of one of its own children's.
         if let (Some(heir), Some(status)) = (heir, ended) {
             tell_of_end(&heir, &child, SIGCHLD, status);
@@ -191,6 +191,29 @@ fn hand_over_child(pid: u32, heir: &mut u32) -> Option<HandedOver> {
     tasks.family.hand_over(child, *heir, keeper.map_or(NOBODY, |keeper| keeper.tid()));
     let member = tasks.family.get(child)?;
     Some(HandedOver { child: member.value.clone(), heir: heir_process, ended: member.ended(), linked_group })
+}
+
+/// What a child has asked to get when its parent ends (PR_SET_PDEATHSIG).
+fn send_death_signal(child: &Arc<Process>) {
+    if let Some(signal) = Signal::new(child.parent_death_signal.load(Relaxed)) {
+        // A standard signal is never refused, and a real-time one of the kernel's is at most lost.
+        let _ = signal::send_to_process(child, Info::from_kernel(signal));
+    }
+}
+
+/// As on Linux a child's parent is in this the thread that made it, though its process goes on.
+fn send_death_signals(maker: &Thread) {
+    let (pid, tid) = (maker.process.pid, maker.tid());
+    let asks = |child: &Member<Arc<Process>>| {
+        child.parent == pid && child.made_by == tid && child.value.parent_death_signal.load(Relaxed) != 0
+    };
+    let any_asks = {
+        let tasks = tasks();
+        tasks.family.children(pid).filter_map(|child| tasks.family.get(child)).any(asks)
+    };
+    if any_asks {
+        process::for_each_of(|_, child| asks(child), send_death_signal);
+    }
 }
 
 /// Who gets the children of a process that ends: the nearest ancestor that has asked for that (PR_SET_CHILD_SUBREAPER),

@@ -302,6 +302,24 @@ pub const CASES: &[Case] = &[
         }
         answer
     }),
+    case!("a_death_signal_comes_when_the_thread_ends_that_made_the_child", {
+        let (read_end, write_end) = pipe();
+        let bound = || {
+            let child = fork(|| {
+                sys!(prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL));
+                sys!(write(write_end, [0u8].as_ptr().cast(), 1));
+                sleep_ms(10_000);
+                3
+            });
+            sys!(read(read_end, [0u8].as_mut_ptr().cast(), 1));
+            child
+        };
+        let own = bound();
+        let of_thread = std::thread::scope(|scope| scope.spawn(bound).join().unwrap_or(-1));
+        let killed = ending(of_thread);
+        sys!(kill(own, libc::SIGTERM));
+        answers!(killed, ending(own))
+    }),
     case!("options_for_children_of_clone", {
         let ended = |signal: i32| {
             let child = sys!(syscall(libc::SYS_clone, signal, 0, 0, 0, 0)) as i32;
