@@ -71,23 +71,15 @@ pub fn pwrite64(
 }
 
 pub fn readv(thread: &Thread, descriptor: Fd, vector: UserAddress, count: u64) -> Result<usize, Errno> {
-    let file = file(thread, descriptor)?;
-    check_readable(&file)?;
-    file.read(&mut UserVector::new(vector, count)?)
+    read_vector(thread, descriptor, vector, count, None, 0)
 }
 
 pub fn writev(thread: &Thread, descriptor: Fd, vector: UserAddress, count: u64) -> Result<usize, Errno> {
-    let file = file(thread, descriptor)?;
-    check_writable(&file)?;
-    let result = file.write(&mut UserVector::new(vector, count)?, || write_rules(thread));
-    signalled(thread, result)
+    write_vector(thread, descriptor, vector, count, None, 0)
 }
 
 pub fn preadv(thread: &Thread, descriptor: Fd, vector: UserAddress, count: u64, position: i64) -> Result<usize, Errno> {
-    let position = u64::try_from(position).map_err(|_| Errno::EINVAL)?;
-    let file = seekable(thread, descriptor)?;
-    check_readable(&file)?;
-    file.read_at(position, &mut UserVector::new(vector, count)?)
+    read_vector(thread, descriptor, vector, count, Some(position), 0)
 }
 
 pub fn pwritev(
@@ -97,15 +89,11 @@ pub fn pwritev(
     count: u64,
     position: i64,
 ) -> Result<usize, Errno> {
-    let position = u64::try_from(position).map_err(|_| Errno::EINVAL)?;
-    let file = seekable(thread, descriptor)?;
-    check_writable(&file)?;
-    let result = file.write_at(position, &mut UserVector::new(vector, count)?, || write_rules(thread));
-    signalled(thread, result)
+    write_vector(thread, descriptor, vector, count, Some(position), 0)
 }
 
-/// `_high` is the position's upper half, where registers are too short for it: not here.
-/// Left out: RWF_NOWAIT for files that aren't pipes.
+/// `_high` is the position's upper half, where registers are too short for it: not here. The position -1 stands for the file's
+/// own.
 pub fn preadv2(
     thread: &Thread,
     descriptor: Fd,
@@ -113,6 +101,31 @@ pub fn preadv2(
     count: u64,
     position: i64,
     _high: u64,
+    flags: u32,
+) -> Result<usize, Errno> {
+    read_vector(thread, descriptor, vector, count, (position != -1).then_some(position), flags)
+}
+
+/// As [`preadv2`].
+pub fn pwritev2(
+    thread: &Thread,
+    descriptor: Fd,
+    vector: UserAddress,
+    count: u64,
+    position: i64,
+    _high: u64,
+    flags: u32,
+) -> Result<usize, Errno> {
+    write_vector(thread, descriptor, vector, count, (position != -1).then_some(position), flags)
+}
+
+/// Left out: RWF_NOWAIT for files that aren't pipes.
+fn read_vector(
+    thread: &Thread,
+    descriptor: Fd,
+    vector: UserAddress,
+    count: u64,
+    position: Option<i64>,
     flags: u32,
 ) -> Result<usize, Errno> {
     let (file, target) = file_and_target(thread, descriptor, position)?;
@@ -127,13 +140,12 @@ pub fn preadv2(
 }
 
 /// Left out: RWF_NOWAIT for files that aren't pipes.
-pub fn pwritev2(
+fn write_vector(
     thread: &Thread,
     descriptor: Fd,
     vector: UserAddress,
     count: u64,
-    position: i64,
-    _high: u64,
+    position: Option<i64>,
     flags: u32,
 ) -> Result<usize, Errno> {
     let (file, target) = file_and_target(thread, descriptor, position)?;
@@ -150,11 +162,8 @@ pub fn pwritev2(
     signalled(thread, result)
 }
 
-/// The position -1 stands for the file's own.
-fn file_and_target(thread: &Thread, descriptor: Fd, position: i64) -> Result<(Arc<File>, Target), Errno> {
-    if position == -1 {
-        return Ok((file(thread, descriptor)?, Target::Position));
-    }
+fn file_and_target(thread: &Thread, descriptor: Fd, position: Option<i64>) -> Result<(Arc<File>, Target), Errno> {
+    let Some(position) = position else { return Ok((file(thread, descriptor)?, Target::Position)) };
     let position = u64::try_from(position).map_err(|_| Errno::EINVAL)?;
     Ok((seekable(thread, descriptor)?, Target::At(position)))
 }
