@@ -84,20 +84,24 @@ pub fn put_page(sink: &mut dyn Sink, page: &PageRef, range: Range<usize>) -> Res
     sink.put(bytes)
 }
 
-/// Gives bytes of some pages to a sink, from `offset` on: `wanted` or as many as there are.
+/// Gives bytes of some pages to a sink, from `offset` in the first on: `wanted` or as many as there are.
 #[inline(always)]
-pub fn put_run(sink: &mut impl Sink, run: &PageRun, offset: usize, wanted: usize) -> Result<usize, Errno> {
-    let count = wanted.min(run.byte_count() - offset);
-    // SAFETY: the range is within the pages, which `run` keeps; as in `put_page`, nothing depends on the values there.
-    sink.put(unsafe { core::slice::from_raw_parts(run.pointer().wrapping_add(offset), count) })
+pub fn put_run(sink: &mut impl Sink, run: PageRun, offset: usize, wanted: usize) -> Result<usize, Errno> {
+    run.lend(|first, bytes| {
+        let count = wanted.min(bytes - offset);
+        // SAFETY: the range is within the pages, which are kept meanwhile; as in `put_page`, nothing depends on the values there.
+        sink.put(unsafe { core::slice::from_raw_parts(first.wrapping_add(offset), count) })
+    })
 }
 
-/// Fills some pages from a source, from `offset` on: `wanted` bytes or as many as there are.
+/// Fills some pages from a source, from `offset` in the first on: `wanted` bytes or as many as there are.
 #[inline(always)]
-pub fn take_run(source: &mut impl Source, run: &PageRun, offset: usize, wanted: usize) -> Result<usize, Errno> {
-    let count = wanted.min(run.byte_count() - offset);
-    // SAFETY: as in `put_run`.
-    source.take(unsafe { core::slice::from_raw_parts_mut(run.pointer().wrapping_add(offset), count) })
+pub fn take_run(source: &mut impl Source, run: PageRun, offset: usize, wanted: usize) -> Result<usize, Errno> {
+    run.lend(|first, bytes| {
+        let count = wanted.min(bytes - offset);
+        // SAFETY: as in `put_run`.
+        source.take(unsafe { core::slice::from_raw_parts_mut(first.wrapping_add(offset), count) })
+    })
 }
 
 /// Fills a part of a page from a source.

@@ -168,10 +168,17 @@ pub fn share(frame: PhysFrame) {
     table().share(frame);
 }
 
-/// Gives a reference to each of `count` frames back, from `first` on.
-#[inline]
-pub(super) fn release_each(first: PhysFrame, count: usize) {
-    table().release_each(first, count);
+/// Gives back what [`share`] took, where the frame has other owners as a rule: freeing it is out of the way.
+#[inline(always)]
+pub(super) fn unshare(frame: PhysFrame) {
+    #[cold]
+    #[inline(never)]
+    fn free(frame: PhysFrame) {
+        table().free(frame);
+    }
+    if table().drop_reference(frame) {
+        free(frame);
+    }
 }
 
 /// Gives a reference back; the last one frees the frame.

@@ -1,8 +1,10 @@
 //! Pages that lie one behind the other in memory, as a value: a reference to each, given back when the value is dropped.
 
 use super::direct_map;
-use super::frames::{PageRef, release_each, share};
+use super::frames::{PageRef, frame_at, index_of, share, unshare};
 use crate::PAGE_SIZE;
+use core::mem::ManuallyDrop;
+use core::ops::Range;
 use x86_64::structures::paging::PhysFrame;
 
 /// One page at least.
@@ -29,16 +31,35 @@ impl PageRun {
         Some(run)
     }
 
-    /// The bytes of all the pages. They may be mapped by user programs, so they can change at any time: copy, don't borrow.
-    #[inline]
-    pub fn pointer(&self) -> *mut u8 {
-        direct_map::frame_pointer(self.first)
+    /// Calls `copy` with the pages' first byte and how many bytes there are, and gives the pages back. The bytes may be mapped by
+    /// user programs, so they can change at any time.
+    #[inline(always)]
+    pub fn lend<R>(self, copy: impl FnOnce(*mut u8, usize) -> R) -> R {
+        // What drops a value is a function of its own, which is dearer than what it does here.
+        let run = ManuallyDrop::new(self);
+        let result = copy(direct_map::frame_pointer(run.first), run.byte_count());
+        run.give_back();
+        result
     }
 
-    /// How many bytes they are.
+    /// How many bytes the pages are.
     #[inline]
-    pub fn byte_count(&self) -> usize {
+    fn byte_count(&self) -> usize {
         self.pages * PAGE_SIZE
+    }
+
+    /// The first page apart: as a rule there is no other.
+    #[inline(always)]
+    fn give_back(&self) {
+        #[inline(never)]
+        fn unshare_each(indices: Range<u32>) {
+            indices.for_each(|index| unshare(frame_at(index)));
+        }
+        unshare(self.first);
+        if self.pages > 1 {
+            let first = index_of(self.first);
+            unshare_each(first + 1..first + self.pages as u32);
+        }
     }
 }
 
@@ -50,9 +71,8 @@ impl From<PageRef> for PageRun {
 }
 
 impl Drop for PageRun {
-    #[inline]
     fn drop(&mut self) {
-        release_each(self.first, self.pages);
+        self.give_back();
     }
 }
 
@@ -72,11 +92,11 @@ mod tests {
         // A hole after the first five; and two that lie the other way round.
         let counts = |pages: &[&PageRef]| pages.iter().map(|page| reference_count(page.frame())).sum::<u32>();
         let run = PageRun::gather(low.iter().chain(&high[1..]).copied(), usize::MAX).unwrap();
-        assert_eq!((run.byte_count(), run.pointer()), (5 * PAGE_SIZE, low[0].pointer()));
         assert_eq!((counts(low), counts(high)), (10, 7));
+        assert_eq!(run.lend(|first, bytes| (first, bytes)), (low[0].pointer(), 5 * PAGE_SIZE));
         let backwards = PageRun::gather(high.iter().rev().copied(), usize::MAX).unwrap();
         assert_eq!((backwards.byte_count(), counts(high)), (PAGE_SIZE, 8));
-        drop((run, backwards));
+        drop(backwards);
         assert_eq!((counts(low), counts(high)), (5, 7));
         assert!(PageRun::gather(core::iter::empty(), 1).is_none());
     }

@@ -82,7 +82,7 @@ impl UserRange {
 
     /// Copies to the program what there is room for; how many bytes were written before the first bad one. EFAULT if not even
     /// the first was.
-    #[inline]
+    #[inline(always)]
     pub fn put(&mut self, from: &[u8]) -> Result<usize, Errno> {
         begin()?;
         let count = from.len().min(self.remaining);
@@ -92,7 +92,7 @@ impl UserRange {
     }
 
     /// Copies from the program what there is room for, and tells as [`Self::put`].
-    #[inline]
+    #[inline(always)]
     pub fn take(&mut self, into: &mut [u8]) -> Result<usize, Errno> {
         begin()?;
         let count = into.len().min(self.remaining);

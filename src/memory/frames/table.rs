@@ -75,9 +75,14 @@ impl FrameTable {
     #[inline(always)]
     pub(super) fn entries(&self) -> &[Entry] {
         let count = self.entry_count.load(Acquire);
+        let entries = self.entries.load(Relaxed);
         // SAFETY: before it set the count, `init` stored a pointer to as many valid entries, which live for ever and are only
-        // touched atomically. Until then there are none.
-        unsafe { core::slice::from_raw_parts(self.entries.load(Relaxed), count) }
+        // touched atomically. Until then there are none, at an address that isn't null either: told so, the compiler doesn't ask
+        // whether a reference into them is one.
+        unsafe {
+            core::hint::assert_unchecked(!entries.is_null());
+            core::slice::from_raw_parts(entries, count)
+        }
     }
 
     /// None for frames past the end of memory: a device's.
@@ -183,22 +188,22 @@ impl FrameTable {
 
     #[inline(always)]
     pub fn release(&self, frame: PhysFrame) {
-        self.release_each(frame, 1);
+        if self.drop_reference(frame) {
+            self.free(frame);
+        }
     }
 
+    /// Whether it was the last: then the frame is to be freed.
     #[inline(always)]
-    pub fn release_each(&self, first: PhysFrame, count: usize) {
-        let index = index_of(first);
-        let entries = self.entries().get(index as usize..).and_then(|entries| entries.get(..count));
-        for (entry, index) in entries.unwrap_or_default().iter().zip(index..) {
-            let before = entry.reference_count.fetch_sub(1, Release);
-            debug_assert!(before != 0, "a free frame was released, number {index}");
-            if before == 1 {
-                // What other owners did with the frame comes before its next use.
-                fence(Acquire);
-                self.free(index, entry);
-            }
+    pub(super) fn drop_reference(&self, frame: PhysFrame) -> bool {
+        let Some(entry) = self.entry(frame) else { return false };
+        let before = entry.reference_count.fetch_sub(1, Release);
+        debug_assert!(before != 0, "a free frame was released: {frame:?}");
+        if before == 1 {
+            // What other owners did with the frame comes before its next use.
+            fence(Acquire);
         }
+        before == 1
     }
 
     /// Whether the caller's reference is the only one.
@@ -208,7 +213,9 @@ impl FrameTable {
     }
 
     #[inline]
-    fn free(&self, index: u32, entry: &Entry) {
+    pub(super) fn free(&self, frame: PhysFrame) {
+        let Some(entry) = self.entry(frame) else { return };
+        let index = index_of(frame);
         let mut allocator = self.allocator.lock();
         allocator.free = allocator.free.wrapping_add(1);
         if allocator.stacked < allocator.stack_limit {
