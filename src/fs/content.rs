@@ -77,7 +77,12 @@ impl Content {
     #[inline(always)]
     pub fn read(&self, inode: &Inode, position: u64, sink: &mut impl Sink) -> Result<usize, Errno> {
         let wanted = inode.size().saturating_sub(position).min(sink.remaining() as u64) as usize;
-        in_pieces(wanted, |done| self.read_piece(inode, position + done as u64, wanted - done, sink))
+        let mut progress = Progress::to(wanted);
+        let mut goes_on = wanted > 0;
+        while goes_on {
+            goes_on = progress.add(self.read_piece(inode, position + progress.done as u64, progress.left(), sink))?;
+        }
+        Ok(progress.done)
     }
 
     /// Reads the first of `wanted` bytes: those that are in one piece in memory, or of a hole what is in one page.
@@ -85,7 +90,7 @@ impl Content {
     fn read_piece(&self, inode: &Inode, position: u64, wanted: usize, sink: &mut impl Sink) -> Result<usize, Errno> {
         let (index, offset) = (position / PAGE_SIZE as u64, position as usize % PAGE_SIZE);
         match self.run(inode, index, offset + wanted)? {
-            Some(run) => put_run(sink, &run, offset, wanted),
+            Some(run) => put_run(sink, run, offset, wanted),
             None => sink.put(ZEROS.get(..wanted.min(PAGE_SIZE - offset)).unwrap_or_default()),
         }
     }
@@ -210,11 +215,15 @@ impl Writer<'_> {
     /// Writes `wanted` bytes, which the source has, at `position`, and makes the file longer where it must. The caller keeps
     /// the end within its limits.
     pub fn write(&self, position: u64, wanted: usize, source: &mut impl Source) -> Result<usize, Errno> {
-        let done = in_pieces(wanted, |done| self.write_piece(position + done as u64, wanted - done, source))?;
-        if done > 0 {
+        let mut progress = Progress::to(wanted);
+        let mut goes_on = wanted > 0;
+        while goes_on {
+            goes_on = progress.add(self.write_piece(position + progress.done as u64, progress.left(), source))?;
+        }
+        if progress.done > 0 {
             self.inode.touch_modified();
         }
-        Ok(done)
+        Ok(progress.done)
     }
 
     /// Writes the first of `wanted` bytes: what is in one piece in memory, or in one page.
@@ -223,7 +232,7 @@ impl Writer<'_> {
         let Self { content, inode, .. } = self;
         let (index, offset) = (position / PAGE_SIZE as u64, position as usize % PAGE_SIZE);
         let taken = match content.run(inode, index, offset + wanted)? {
-            Some(run) => take_run(source, &run, offset, wanted)?,
+            Some(run) => take_run(source, run, offset, wanted)?,
             None => self.write_hole(index, offset, wanted, source)?,
         };
         // Only a writer changes the size, and there is one at a time; the lock is for those who read.
@@ -351,22 +360,36 @@ impl Writer<'_> {
     }
 }
 
-/// Moves `wanted` bytes by `step`, which is told how many are moved already, and tells how many more it moved. Between two steps
-/// others may run. An error, or a step that moves nothing, ends it: with what is moved already, if anything is.
-#[inline(always)]
-fn in_pieces(wanted: usize, mut step: impl FnMut(usize) -> Result<usize, Errno>) -> Result<usize, Errno> {
-    let mut done = 0;
-    while done < wanted {
-        match step(done) {
-            Ok(moved @ 1..) => done += moved,
-            Err(error) if done == 0 => return Err(error),
-            _ => break,
-        }
-        if done < wanted && yield_point() {
-            break;
+/// How far a read or a write has come.
+struct Progress {
+    done: usize,
+    wanted: usize,
+}
+
+impl Progress {
+    #[inline(always)]
+    fn to(wanted: usize) -> Self {
+        Self { done: 0, wanted }
+    }
+
+    #[inline(always)]
+    fn left(&self) -> usize {
+        self.wanted - self.done
+    }
+
+    /// One more piece was moved. Tells whether to go on: not after an error or a piece of nothing; but an error counts only where
+    /// nothing was moved before. Between two pieces others may run.
+    #[inline(always)]
+    fn add(&mut self, moved: Result<usize, Errno>) -> Result<bool, Errno> {
+        match moved {
+            Ok(count @ 1..) => {
+                self.done += count;
+                Ok(self.left() > 0 && !yield_point())
+            }
+            Err(error) if self.done == 0 => Err(error),
+            _ => Ok(false),
         }
     }
-    Ok(done)
 }
 
 /// A page for a file, counted; its bytes are any. ENOSPC where the file system is full, or where what is left of memory is for

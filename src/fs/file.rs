@@ -39,10 +39,10 @@ pub struct File {
 enum Kind {
     Regular,
     Directory,
-    Device(&'static dyn Device, Opened),
-    Pipe(Arc<Pipe>, End),
     /// A generated file, and its text as it was when it was last read from the start.
     Generated(Lock<Vec<u8>>),
+    Device(&'static dyn Device, Opened),
+    Pipe(Arc<Pipe>, End),
     /// Opened with O_PATH: a place, and nothing to read.
     Path,
 }
@@ -182,9 +182,9 @@ impl File {
     #[inline]
     pub fn is_seekable(&self) -> bool {
         match self.kind {
+            Kind::Regular | Kind::Directory | Kind::Generated(_) => true,
             Kind::Device(device, _) => device.is_seekable(),
             Kind::Path | Kind::Pipe(..) => false,
-            _ => true,
         }
     }
 
@@ -207,8 +207,8 @@ impl File {
         Ok(count)
     }
 
-    /// `pread(2)`.
-    #[inline]
+    /// `pread(2)`. Put where it is called: what a page costs beside its copy is mostly calls, and the registers they save.
+    #[inline(always)]
     pub fn read_at(&self, position: u64, sink: &mut impl Sink) -> Result<usize, Errno> {
         if !self.readable {
             return Err(Errno::EBADF);
@@ -223,8 +223,7 @@ impl File {
         }
     }
 
-    /// Not inlined, as [`Self::read_on`].
-    #[inline(never)]
+    #[inline(always)]
     fn read_regular(&self, position: u64, sink: &mut impl Sink) -> Result<usize, Errno> {
         // As for a write: past the last byte that a file can have there is nothing to ask for.
         if position.checked_add(sink.remaining() as u64).is_none_or(|end| end > SIZE_MAX) {
@@ -407,7 +406,7 @@ impl File {
         Request { nonblocking: self.flags.load(Relaxed) & OpenFlags::NONBLOCK.bits() != 0 }
     }
 
-    #[inline]
+    #[inline(always)]
     fn touch_accessed(&self) {
         let kept = self.flags.load(Relaxed) & OpenFlags::NO_ACCESS_TIME.bits() != 0;
         let forbidden = MountFlags::READ_ONLY.union(MountFlags::NO_ACCESS_TIME);

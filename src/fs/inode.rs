@@ -332,7 +332,7 @@ impl Inode {
     }
 
     /// The contents were read.
-    #[inline]
+    #[inline(always)]
     pub fn touch_accessed(&self) {
         let now_ns = now_ns();
         if now_ns >= self.access_is_fresh_until_ns.load(Relaxed) {

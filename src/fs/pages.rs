@@ -12,9 +12,9 @@ const SLOTS: usize = 1 << SLOT_BITS;
 #[derive(Default)]
 pub struct Pages {
     root: Slot,
-    /// Levels of nodes above the pages.
-    height: u32,
-    /// The last index that `root` covers: `64^height - 1`.
+    /// How many of an index's bits the nodes above the pages take, [`SLOT_BITS`] a level.
+    bits: u32,
+    /// The last index that `root` covers: `2^bits - 1`.
     last: u64,
     count: u64,
 }
@@ -29,7 +29,7 @@ enum Slot {
 
 impl Pages {
     pub const fn new() -> Self {
-        Self { root: Slot::Empty, height: 0, last: 0, count: 0 }
+        Self { root: Slot::Empty, bits: 0, last: 0, count: 0 }
     }
 
     /// How many pages are there.
@@ -47,12 +47,11 @@ impl Pages {
     #[inline]
     pub fn to_node_end(&self, index: u64) -> impl Iterator<Item = Option<&PageRef>> {
         let mut slots = if self.covers(index) { core::slice::from_ref(&self.root) } else { &[] };
-        // By how much the index is shifted to give the slot's number: no node lies more than 11 levels up.
-        let mut shift = SLOT_BITS * self.height;
+        let mut shift = self.bits;
         while shift > 0 {
             shift = shift.wrapping_sub(SLOT_BITS);
             slots = match slots {
-                [Slot::Node(below), ..] => below.get(index.wrapping_shr(shift) as usize % SLOTS..).unwrap_or_default(),
+                [Slot::Node(below), ..] => below.get(slot_number(index, shift)..).unwrap_or_default(),
                 _ => &[],
             };
         }
@@ -68,14 +67,14 @@ impl Pages {
     pub fn insert(&mut self, index: u64, page: PageRef) -> Result<(), Errno> {
         self.grow_to(index)?;
         let mut slot = &mut self.root;
-        let mut level = self.height;
-        while level > 0 {
+        let mut shift = self.bits;
+        while shift > 0 {
             if matches!(slot, Slot::Empty) {
                 *slot = Slot::Node(empty_node()?);
             }
             let Slot::Node(slots) = slot else { return Ok(()) };
-            level -= 1;
-            let Some(below) = slots.get_mut(slot_number(index, level)) else { return Ok(()) };
+            shift -= SLOT_BITS;
+            let Some(below) = slots.get_mut(slot_number(index, shift)) else { return Ok(()) };
             slot = below;
         }
         if matches!(slot, Slot::Empty) {
@@ -87,7 +86,7 @@ impl Pages {
 
     /// Removes the pages of `first..end`, and tells how many there were.
     pub fn remove(&mut self, first: u64, end: u64) -> u64 {
-        let removed = remove_below(&mut self.root, self.height, 0, first, end);
+        let removed = remove_below(&mut self.root, self.bits, 0, first, end);
         self.count -= removed;
         if self.count == 0 {
             *self = Self::new();
@@ -97,7 +96,7 @@ impl Pages {
 
     /// The first index from `index` on that has a page, for `SEEK_DATA`.
     pub fn next_page(&self, index: u64) -> Option<u64> {
-        next_below(&self.root, self.height, 0, index)
+        next_below(&self.root, self.bits, 0, index)
     }
 
     #[inline]
@@ -114,28 +113,31 @@ impl Pages {
                 }
                 self.root = Slot::Node(node);
             }
-            self.height += 1;
+            self.bits += SLOT_BITS;
             self.last = self.last << SLOT_BITS | (SLOTS as u64 - 1);
         }
         Ok(())
     }
 }
 
-fn slot_number(index: u64, level: u32) -> usize {
-    index.checked_shr(SLOT_BITS * level).unwrap_or(0) as usize % SLOTS
+/// The slot for an index in a node that has `shift` bits of it below.
+#[inline(always)]
+fn slot_number(index: u64, shift: u32) -> usize {
+    // No node lies more than 11 levels up: the uppermost has 60 bits below.
+    index.wrapping_shr(shift) as usize % SLOTS
 }
 
 fn empty_node() -> Result<Box<[Slot; SLOTS]>, Errno> {
     Box::try_new([const { Slot::Empty }; SLOTS]).map_err(|_| Errno::ENOMEM)
 }
 
-/// How many indices a slot covers that has `height` levels of nodes below it.
-fn span(height: u32) -> u64 {
-    1u64.checked_shl(SLOT_BITS * height).unwrap_or(u64::MAX)
+/// How many indices a slot covers that has `bits` of them below it.
+fn span(bits: u32) -> u64 {
+    1u64.checked_shl(bits).unwrap_or(u64::MAX)
 }
 
 /// `slot` covers the indices from `start` on. Recursion is at most 11 deep: 64 bits by 6.
-fn remove_below(slot: &mut Slot, height: u32, start: u64, first: u64, end: u64) -> u64 {
+fn remove_below(slot: &mut Slot, bits: u32, start: u64, first: u64, end: u64) -> u64 {
     match slot {
         Slot::Empty => 0,
         Slot::Page(_) => {
@@ -146,12 +148,12 @@ fn remove_below(slot: &mut Slot, height: u32, start: u64, first: u64, end: u64) 
             1
         }
         Slot::Node(slots) => {
-            let step = span(height.saturating_sub(1));
+            let step = span(bits.saturating_sub(SLOT_BITS));
             let mut removed = 0;
             for (number, below) in slots.iter_mut().enumerate() {
                 let from = start.saturating_add(step.saturating_mul(number as u64));
                 if from < end && from.saturating_add(step) > first {
-                    removed += remove_below(below, height.saturating_sub(1), from, first, end);
+                    removed += remove_below(below, bits.saturating_sub(SLOT_BITS), from, first, end);
                 }
             }
             if removed > 0 && slots.iter().all(|below| matches!(below, Slot::Empty)) {
@@ -162,18 +164,18 @@ fn remove_below(slot: &mut Slot, height: u32, start: u64, first: u64, end: u64) 
     }
 }
 
-fn next_below(slot: &Slot, height: u32, start: u64, index: u64) -> Option<u64> {
+fn next_below(slot: &Slot, bits: u32, start: u64, index: u64) -> Option<u64> {
     match slot {
         Slot::Empty => None,
         Slot::Page(_) => (start >= index).then_some(start),
         Slot::Node(slots) => {
-            let step = span(height.saturating_sub(1));
+            let step = span(bits.saturating_sub(SLOT_BITS));
             slots.iter().enumerate().find_map(|(number, below)| {
                 let from = start.saturating_add(step.saturating_mul(number as u64));
                 if from.saturating_add(step) <= index {
                     return None;
                 }
-                next_below(below, height.saturating_sub(1), from, index)
+                next_below(below, bits.saturating_sub(SLOT_BITS), from, index)
             })
         }
     }

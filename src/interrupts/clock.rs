@@ -80,7 +80,7 @@ pub(super) fn with_tsc<T>(read: impl Fn() -> T) -> (T, u64) {
 }
 
 /// Nanoseconds since the kernel's first instruction.
-#[inline]
+#[inline(always)]
 pub fn now_ns() -> u64 {
     if SOURCE.load(Relaxed) == Source::TimeStampCounter as u8 {
         return tsc_scale().to_ns(read_tsc().wrapping_sub(TSC_AT_START.load(Relaxed)));
@@ -188,6 +188,7 @@ pub(super) fn tick() {
 }
 
 /// Nanoseconds since 1970, UTC.
+#[inline]
 pub fn wall_clock_ns() -> u64 {
     WALL_CLOCK_AT_START_NS.load(Relaxed).wrapping_add(now_ns())
 }

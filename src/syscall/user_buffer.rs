@@ -43,7 +43,7 @@ impl Sink for UserBuffer {
         self.0.remaining()
     }
 
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
         self.0.put(bytes)
     }
@@ -55,7 +55,7 @@ impl Source for UserBuffer {
         self.0.remaining()
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, into: &mut [u8]) -> Result<usize, Errno> {
         self.0.take(into)
     }
