@@ -167,6 +167,10 @@ impl<T> IrqLock<T> {
         let inner = self.inner.try_lock()?;
         Some(IrqGuard { inner, _held: held::Held::unranked(), _interrupts: interrupts })
     }
+
+    pub fn get_mut(&mut self) -> &mut T {
+        self.inner.get_mut()
+    }
 }
 
 impl<T> Deref for IrqGuard<'_, T> {

@@ -38,12 +38,11 @@ impl Pending {
     }
 
     /// EAGAIN only for a real-time signal that somebody queued and that there is no room for.
-    pub fn add(&mut self, info: Info, queue_limit: u64) -> Result<(), Errno> {
+    pub fn add(&mut self, info: Info, has_room: bool) -> Result<(), Errno> {
         if !info.signal.is_real_time() && self.set.contains(info.signal) {
             return Ok(());
         }
-        let room = (self.infos.len() as u64) < queue_limit || !info.signal.is_real_time();
-        if room && self.infos.try_reserve(1).is_ok() {
+        if has_room && self.infos.try_reserve(1).is_ok() {
             self.infos.push(info);
         } else if info.signal.is_real_time() && info.code != code::USER {
             return Err(Errno::EAGAIN);
@@ -92,8 +91,8 @@ mod tests {
         let mut pending = Pending::new();
         let real_time = Signal::new(40).unwrap();
         for pid in [1, 2] {
-            pending.add(sent(Signal::USR1, pid), 100).unwrap();
-            pending.add(sent(real_time, pid), 100).unwrap();
+            pending.add(sent(Signal::USR1, pid), true).unwrap();
+            pending.add(sent(real_time, pid), true).unwrap();
         }
         assert_eq!(pending.take(ALL), Some(sent(Signal::USR1, 1)));
         assert_eq!(pending.take(ALL), Some(sent(real_time, 1)));
@@ -106,7 +105,7 @@ mod tests {
     fn faults_come_first_and_blocked_ones_stay() {
         let mut pending = Pending::new();
         for signal in [Signal::HUP, Signal::SEGV, Signal::INT] {
-            pending.add(sent(signal, 1), 100).unwrap();
+            pending.add(sent(signal, 1), true).unwrap();
         }
         let unblocked = ALL.without(Signal::HUP);
         assert_eq!(pending.take(unblocked).map(|info| info.signal), Some(Signal::SEGV));
@@ -120,15 +119,15 @@ mod tests {
         let mut pending = Pending::new();
         let real_time = Signal::new(64).unwrap();
         let queued = Info { signal: real_time, code: code::QUEUE, origin: Origin::Queued { pid: 1, uid: 0, value: 0 } };
-        assert_eq!(pending.add(queued, 0), Err(Errno::EAGAIN));
-        pending.add(sent(real_time, 5), 0).unwrap();
+        assert_eq!(pending.add(queued, false), Err(Errno::EAGAIN));
+        pending.add(sent(real_time, 5), false).unwrap();
         assert_eq!(pending.take(ALL), Some(sent(real_time, 0)));
     }
 
     #[test]
     fn discarding_forgets_what_came_with_them_too() {
         let mut pending = Pending::new();
-        pending.add(sent(Signal::TSTP, 1), 100).unwrap();
+        pending.add(sent(Signal::TSTP, 1), true).unwrap();
         pending.discard(SignalSet::EMPTY.with(Signal::TSTP));
         assert_eq!((pending.take(ALL), pending.queued()), (None, 0));
     }

@@ -3,6 +3,7 @@
 use super::action::{ActionFlags, Disposition};
 use super::info::{Info, Origin, code};
 use super::numbers::{DefaultAction, Signal, SignalSet};
+use super::state::all_queued;
 use super::stop;
 use crate::errno::Errno;
 use crate::task::family::Status;
@@ -48,8 +49,7 @@ pub fn send_to_process(process: &Process, info: Info) -> Result<(), Errno> {
     if !prepare(process, info.signal, None) {
         return Ok(());
     }
-    let limit = process.limits.lock().get(Resource::PendingSignals).soft;
-    process.signals.sent.add(info, limit)?;
+    process.signals.sent.add(info, has_room(process, info.signal))?;
     let threads = process.threads();
     let willing = |thread: &&Arc<Thread>| !thread.signals.mask().contains(info.signal);
     let waits = |thread: &&Arc<Thread>| thread.schedule.state.load(Relaxed) == State::Waiting as u8;
@@ -81,8 +81,7 @@ pub fn send_to_thread(thread: &Thread, info: Info) -> Result<(), Errno> {
     if !prepare(&thread.process, info.signal, Some(thread)) {
         return Ok(());
     }
-    let limit = thread.process.limits.lock().get(Resource::PendingSignals).soft;
-    thread.signals.sent.add(info, limit)?;
+    thread.signals.sent.add(info, has_room(&thread.process, info.signal))?;
     notify(thread, info.signal);
     Ok(())
 }
@@ -97,7 +96,7 @@ pub fn force(thread: &Thread, info: Info) {
     });
     thread.set_signal_mask(thread.signals.mask().without(info.signal));
     // A standard signal is never refused.
-    let _ = thread.signals.sent.add(info, u64::MAX);
+    let _ = thread.signals.sent.add(info, true);
     thread.add_work(Work::SIGNAL);
 }
 
@@ -184,6 +183,25 @@ fn discard(process: &Process, signals: SignalSet) {
     for thread in process.threads().iter() {
         thread.signals.sent.discard(signals);
     }
+}
+
+/// Whether the user whose process gets a signal may have another one queued (RLIMIT_SIGPENDING). There is always room for one
+/// that isn't queued more than once. His are counted only if all together reach the limit.
+fn has_room(process: &Process, signal: Signal) -> bool {
+    if !signal.is_real_time() {
+        return true;
+    }
+    let limit = process.limits.lock().get(Resource::PendingSignals).soft;
+    (all_queued() as u64) < limit || queued_for(process.credentials().user.real) < limit
+}
+
+fn queued_for(user: u32) -> u64 {
+    let is_his = |process: &Process| process.credentials().user.real == user;
+    let tasks = process::tasks();
+    let of_threads = tasks.threads.iter().filter(|(_, thread)| is_his(&thread.process));
+    let of_processes = tasks.family.iter().filter(|(_, member)| is_his(&member.value));
+    let sum: usize = of_threads.map(|(_, thread)| thread.signals.sent.queued()).sum();
+    of_processes.map(|(_, member)| member.value.signals.sent.queued()).fold(sum, usize::saturating_add) as u64
 }
 
 /// Makes the thread look. A stopped one wakes for SIGKILL only.

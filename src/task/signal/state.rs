@@ -11,7 +11,7 @@ use crate::task::fork::CloneFlags;
 use crate::task::thread::{Thread, Work};
 use alloc::sync::Arc;
 use core::sync::atomic::{
-    AtomicBool, AtomicU64,
+    AtomicBool, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -23,6 +23,13 @@ pub(super) struct Sent {
     pending: IrqLock<Pending>,
 }
 
+/// How many are queued anywhere.
+static ALL_QUEUED: AtomicUsize = AtomicUsize::new(0);
+
+pub(super) fn all_queued() -> usize {
+    ALL_QUEUED.load(Relaxed)
+}
+
 impl Sent {
     const fn new() -> Self {
         Self { set: AtomicU64::new(0), pending: IrqLock::new(Rank::Signals, Pending::new()) }
@@ -32,8 +39,12 @@ impl Sent {
         SignalSet::from_bits(self.set.load(Acquire))
     }
 
-    pub fn add(&self, info: Info, queue_limit: u64) -> Result<(), Errno> {
-        self.change(|pending| pending.add(info, queue_limit))
+    pub fn add(&self, info: Info, has_room: bool) -> Result<(), Errno> {
+        self.change(|pending| pending.add(info, has_room))
+    }
+
+    pub fn queued(&self) -> usize {
+        self.pending.lock().queued()
     }
 
     pub fn discard(&self, unwanted: SignalSet) {
@@ -50,9 +61,17 @@ impl Sent {
     #[inline]
     fn change<R>(&self, change: impl FnOnce(&mut Pending) -> R) -> R {
         let mut pending = self.pending.lock();
+        let before = pending.queued();
         let result = change(&mut pending);
         self.set.store(pending.set().bits(), Release);
+        ALL_QUEUED.fetch_add(pending.queued().wrapping_sub(before), Relaxed);
         result
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        ALL_QUEUED.fetch_sub(self.pending.get_mut().queued(), Relaxed);
     }
 }
 

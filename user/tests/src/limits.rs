@@ -5,6 +5,12 @@ use conformance::{answers, case, sys};
 use std::ptr::null_mut;
 
 static WORD: u64 = 0;
+/// A siginfo_t of sigqueue.
+static INFORMATION: [i32; 32] = {
+    let mut words = [0; 32];
+    words[2] = libc::SI_QUEUE;
+    words
+};
 
 fn set(what: u32, soft: u64, hard: u64) -> String {
     ok(sys!(setrlimit(what, &libc::rlimit { rlim_cur: soft, rlim_max: hard })))
@@ -182,6 +188,28 @@ pub const CASES: &[Case] = &[
                 .take_while(|_| sys!(sigqueue(sys!(getpid()), 40, libc::sigval { sival_ptr: null_mut() })) == 0)
                 .count();
             answers!(queued <= 4, last_errno())
+        })
+    ),
+    case!(
+        "pending_signals_of_all_a_users_processes",
+        asked_in_child(|| {
+            // A user who has no other process.
+            sys!(setresuid(54_321, 54_321, 54_321));
+            set(libc::RLIMIT_SIGPENDING, 4, 4);
+            // SAFETY: a signal set is plain integers.
+            unsafe {
+                let mut set: libc::sigset_t = std::mem::zeroed();
+                libc::sigaddset(&mut set, 40);
+                libc::sigprocmask(libc::SIG_BLOCK, &set, null_mut());
+            }
+            let queue =
+                |pid: i32| ok(sys!(syscall(libc::SYS_rt_sigqueueinfo, pid, 40, (&raw const INFORMATION).addr())));
+            let other = fork(|| sys!(pause()));
+            let to_other = [(); 3].map(|()| queue(other)).join(" ");
+            let to_itself = [(); 2].map(|()| queue(sys!(getpid()))).join(" ");
+            sys!(kill(other, libc::SIGKILL));
+            let end = ending(other);
+            answers!(to_other, to_itself, end, [(); 4].map(|()| queue(sys!(getpid()))).join(" "))
         })
     ),
     case!("locking_all_memory", {
