@@ -30,6 +30,7 @@ impl PageRef {
 
     /// The page of zeros that all share: to be read only. Past two thousand million holders, which could overflow the count,
     /// each gets one of its own.
+    #[inline]
     pub fn of_zeros() -> Result<Self, Errno> {
         let frame = zero_frame();
         if reference_count(frame) > u32::MAX / 2 {
