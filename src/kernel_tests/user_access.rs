@@ -105,10 +105,14 @@ kernel_test! {
     fn are_strings_found_up_to_their_limit_and_no_further() {
         with_user_pages(|_| {
             let mut buffer = [0xff; 64];
-            for length in 0..40_usize {
+            // What is a quick test's for the end: the least byte, the greatest, and those around the highest bit.
+            let lengths_and_fillings = (0..40_usize).flat_map(|length| [1, b'x', 0x80, 0x81, 0xff].map(|byte| (length, byte)));
+            for (length, filling) in lengths_and_fillings {
                 for before_end in [0, 1, 3, 8, 9] {
                     let at = UserAddress::new(END - before_end - length as u64 - 1);
-                    let mut string = [b'x'; 64];
+                    let mut string = [filling; 64];
+                    // Another one on the way, so that a word or two are as they should be.
+                    string[length / 2] = b'y';
                     string[length] = 0;
                     user_access::copy_out(at, &string[..length + 1]).expect("the pages are there");
                     let whole = Ok(StringEnd::Whole(length));
