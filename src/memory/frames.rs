@@ -162,6 +162,18 @@ pub fn release_run(first: PhysFrame, order: u8) {
     table().release_run(first, order);
 }
 
+/// Up to `most` frames that are neighbours in memory, on the terms of [`allocate_for_user`]: the first, and how many.
+#[inline]
+pub(super) fn allocate_neighbours_for_user(most: usize) -> Result<(PhysFrame, usize), Errno> {
+    table().allocate_neighbours(Purpose::User, most)
+}
+
+/// Frees neighbours that are the caller's alone.
+#[inline]
+pub(super) fn release_neighbours(first: PhysFrame, count: usize) {
+    table().release_neighbours(first, count);
+}
+
 /// Takes one more reference to a frame that the caller knows to be in use.
 #[inline]
 pub fn share(frame: PhysFrame) {

@@ -28,6 +28,7 @@ pub mod kernel_map;
 pub mod kernel_stack;
 mod page_ref;
 pub mod page_run;
+pub mod page_span;
 pub mod page_table;
 pub mod remap;
 pub mod shared_object;

@@ -61,8 +61,61 @@ impl Allocator {
         }
     }
 
+    /// One frame, with one reference.
     #[inline(always)]
-    pub fn push(&mut self, entry: &Entry, index: u32) {
+    pub fn take(&mut self, entries: &[Entry], purpose: Purpose) -> Result<u32, Errno> {
+        if purpose != Purpose::Kernel && self.free <= self.kept_from(purpose) {
+            return Err(Errno::ENOMEM);
+        }
+        if self.top == NONE {
+            self.refill(entries)?;
+        }
+        let index = self.top;
+        let entry = entries.get(index as usize).ok_or(Errno::ENOMEM)?;
+        self.top = entry.next.load(Relaxed);
+        self.stacked = self.stacked.wrapping_sub(1);
+        self.free = self.free.wrapping_sub(1);
+        entry.reference_count.store(1, Relaxed);
+        Ok(index)
+    }
+
+    /// Up to `most` frames that are neighbours in memory, with a reference each: those on top of the stack that rise or
+    /// fall by one. The lowest, and how many.
+    pub fn take_neighbours(&mut self, entries: &[Entry], purpose: Purpose, most: usize) -> Result<(u32, usize), Errno> {
+        let first = self.take(entries, purpose)?;
+        let step = self.top.wrapping_sub(first);
+        if most <= 1 || step != 1 && step != 1u32.wrapping_neg() {
+            return Ok((first, 1));
+        }
+        let more = (most - 1).min(self.free.saturating_sub(self.kept_from(purpose)));
+        let (mut last, mut taken) = (first, 0);
+        while taken < more
+            && self.top == last.wrapping_add(step)
+            && let Some(entry) = entries.get(self.top as usize)
+        {
+            last = self.top;
+            self.top = entry.next.load(Relaxed);
+            entry.reference_count.store(1, Relaxed);
+            taken += 1;
+        }
+        self.stacked = self.stacked.wrapping_sub(taken);
+        self.free = self.free.wrapping_sub(taken);
+        Ok((first.min(last), 1 + taken))
+    }
+
+    /// Takes back a frame that nobody refers to any more.
+    #[inline(always)]
+    pub fn put_back(&mut self, entries: &[Entry], entry: &Entry, index: u32) {
+        self.free = self.free.wrapping_add(1);
+        if self.stacked < self.stack_limit {
+            self.push(entry, index);
+        } else {
+            self.insert_run(entries, index, 0);
+        }
+    }
+
+    #[inline(always)]
+    fn push(&mut self, entry: &Entry, index: u32) {
         entry.next.store(self.top, Relaxed);
         self.top = index;
         self.stacked = self.stacked.wrapping_add(1);

@@ -130,21 +130,31 @@ impl FrameTable {
         if fault_injection::should_fail(Point::FrameAllocation) {
             return Err(Errno::ENOMEM);
         }
-        let entries = self.entries();
-        let mut allocator = self.allocator.lock();
-        if purpose != Purpose::Kernel && allocator.free <= allocator.kept_from(purpose) {
+        self.allocator.lock().take(self.entries(), purpose).map(frame_at)
+    }
+
+    /// Up to `most` frames that are neighbours in memory, with a reference each: the first, and how many.
+    #[inline]
+    pub fn allocate_neighbours(&self, purpose: Purpose, most: usize) -> Result<(PhysFrame, usize), Errno> {
+        if fault_injection::should_fail(Point::FrameAllocation) {
             return Err(Errno::ENOMEM);
         }
-        if allocator.top == NONE {
-            allocator.refill(entries)?;
+        let (first, count) = self.allocator.lock().take_neighbours(self.entries(), purpose, most)?;
+        Ok((frame_at(first), count))
+    }
+
+    /// Frees frames of [`Self::allocate_neighbours`], which must be their caller's alone.
+    #[inline]
+    pub fn release_neighbours(&self, first: PhysFrame, count: usize) {
+        let entries = self.entries();
+        let first = index_of(first);
+        let mut allocator = self.allocator.lock();
+        for index in first..first + count as u32 {
+            let Some(entry) = entries.get(index as usize) else { return };
+            debug_assert_eq!(entry.reference_count.load(Relaxed), 1, "they are their owner's alone");
+            entry.reference_count.store(0, Relaxed);
+            allocator.put_back(entries, entry, index);
         }
-        let index = allocator.top;
-        let entry = entries.get(index as usize).ok_or(Errno::ENOMEM)?;
-        allocator.top = entry.next.load(Relaxed);
-        allocator.stacked = allocator.stacked.wrapping_sub(1);
-        allocator.free = allocator.free.wrapping_sub(1);
-        entry.reference_count.store(1, Relaxed);
-        Ok(frame_at(index))
     }
 
     pub fn allocate_run(&self, order: u8) -> Result<PhysFrame, Errno> {
@@ -215,14 +225,7 @@ impl FrameTable {
     #[inline]
     pub(super) fn free(&self, frame: PhysFrame) {
         let Some(entry) = self.entry(frame) else { return };
-        let index = index_of(frame);
-        let mut allocator = self.allocator.lock();
-        allocator.free = allocator.free.wrapping_add(1);
-        if allocator.stacked < allocator.stack_limit {
-            allocator.push(entry, index);
-        } else {
-            allocator.insert_run(self.entries(), index, 0);
-        }
+        self.allocator.lock().put_back(self.entries(), entry, index_of(frame));
     }
 
     pub fn give_back(&self, range: Range<u64>) {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::memory::early::FreeRanges;
+use crate::memory::page_span::PageSpan;
 use std::collections::HashMap;
 
 /// A small generator of pseudo-random numbers (xorshift64*), so that a failing run can be repeated.
@@ -48,32 +49,108 @@ fn user_memory_cannot_take_the_kernels_last_frames() {
 }
 
 #[test]
-fn do_runs_and_frames_never_overlap() {
+fn are_neighbours_found_whether_they_came_back_upwards_or_downwards() {
+    let before = counts();
+    let mut frames: Vec<PhysFrame> = (0..8).map(|_| allocate().expect("memory is free")).collect();
+    frames.sort_unstable();
+    assert_eq!(frames[7] - frames[0], 7, "a new table hands out neighbours");
+    for _ in ["upwards", "downwards"] {
+        frames.iter().for_each(|frame| release(*frame));
+        frames.reverse();
+        let span = PageSpan::new(8).expect("memory is free");
+        assert_eq!((first_of(&span), span.pages()), (frames[0].min(frames[7]), 8));
+        // Its frames are taken one by one now, for the next turn.
+        drop(span);
+        assert!((0..8).all(|_| allocate().is_ok()));
+    }
+    for index in [0, 2, 4, 6, 1, 3, 5, 7] {
+        release(frames[index]);
+    }
+    let lone = PageSpan::new(8).expect("memory is free");
+    assert_eq!((first_of(&lone), lone.pages()), (frames[7], 1));
+    drop(lone);
+    assert_eq!(counts(), before);
+}
+
+fn first_of(span: &PageSpan) -> PhysFrame {
+    PhysFrame::containing_address(direct_map::physical(span.bytes().as_ptr()))
+}
+
+#[test]
+fn does_a_span_leave_the_kernel_its_last_frames_and_give_up_its_end() {
+    let before = counts();
+    let mut spans = Vec::new();
+    while let Ok(span) = PageSpan::new(16) {
+        assert!((1..=16).contains(&span.pages()));
+        spans.push(span);
+    }
+    let reserve = before.total / 128;
+    assert_eq!(counts().free, reserve.clamp(32, 1024));
+    let pages = spans.iter().map(PageSpan::pages).sum::<usize>();
+    let mut last = spans.pop().expect("there were some");
+    let gone = last.pages();
+    last.truncate(1);
+    assert_eq!((last.pages(), counts().free), (1, before.free - pages + gone - 1));
+    last.truncate(0);
+    assert_eq!(last.pages(), 0);
+    drop((spans, last));
+    assert_eq!(counts(), before);
+}
+
+/// What was allocated in a test.
+enum Taken {
+    Frame,
+    Run(u8),
+    Span(PageSpan),
+}
+
+#[test]
+fn do_runs_spans_and_frames_never_overlap() {
     let before = counts();
     let mut random = Random(7);
-    let mut runs: Vec<(u64, u8)> = Vec::new();
+    let mut all: Vec<(u64, u64, Taken)> = Vec::new();
     let mut owner: HashMap<u64, u64> = HashMap::new();
+    let give_back = |first: u64, taken| match taken {
+        Taken::Frame => release(frame_at(first as u32)),
+        Taken::Run(order) => release_run(frame_at(first as u32), order),
+        Taken::Span(span) => drop(span),
+    };
     for step in 0..20_000 {
         if random.below(100) < 55 {
-            let order = if random.below(3) == 0 { random.below(7) as u8 } else { 0 };
-            let Ok(frame) = (if order == 0 { allocate() } else { allocate_run(order) }) else { continue };
-            let first = frame.start_address().as_u64() / PAGE_SIZE as u64;
-            assert_eq!(first % (1 << order), 0, "a run is aligned to its size");
-            for index in first..first + (1 << order) {
+            let (frame, count, taken) = match random.below(3) {
+                0 => {
+                    let order = random.below(7) as u8;
+                    let Ok(frame) = allocate_run(order) else { continue };
+                    assert_eq!(index_of(frame) % (1 << order), 0, "a run is aligned to its size");
+                    (frame, 1 << order, Taken::Run(order))
+                }
+                1 => {
+                    let most = 1 + random.below(20) as usize;
+                    let Ok(span) = PageSpan::new(most) else { continue };
+                    assert!((1..=most).contains(&span.pages()));
+                    (first_of(&span), span.pages() as u64, Taken::Span(span))
+                }
+                _ => {
+                    let Ok(frame) = allocate() else { continue };
+                    (frame, 1, Taken::Frame)
+                }
+            };
+            let first = u64::from(index_of(frame));
+            for index in first..first + count {
                 assert_eq!(owner.insert(index, step), None, "frame {index} handed out twice");
             }
-            runs.push((first, order));
-        } else if !runs.is_empty() {
-            let (first, order) = runs.swap_remove(random.below(runs.len() as u64) as usize);
-            for index in first..first + (1 << order) {
+            all.push((first, count, taken));
+        } else if !all.is_empty() {
+            let (first, count, taken) = all.swap_remove(random.below(all.len() as u64) as usize);
+            for index in first..first + count {
                 owner.remove(&index);
             }
-            if order == 0 { release(frame_at(first as u32)) } else { release_run(frame_at(first as u32), order) }
+            give_back(first, taken);
         }
         assert_eq!(counts().free + owner.len(), before.free);
     }
-    for (first, order) in runs {
-        if order == 0 { release(frame_at(first as u32)) } else { release_run(frame_at(first as u32), order) }
+    for (first, _, taken) in all {
+        give_back(first, taken);
     }
     assert_eq!(counts(), before);
 }
