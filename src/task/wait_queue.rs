@@ -87,15 +87,17 @@ impl WaitQueue {
             return Ok(value);
         }
         let node = pin!(Node::default());
+        prepare_to_wait(limits);
         let place = self.join(node);
         loop {
-            place.prepare(limits);
-            // A wake-up that came before the state was set has taken the thread out of the list, and not woken it.
-            place.rejoin();
             if let Some(value) = condition() {
                 return Ok(value);
             }
             wait_prepared(limits)?;
+            // In this order: a wake-up that comes before the state is set takes the thread out of the list, and doesn't
+            // wake it.
+            prepare_to_wait(limits);
+            place.rejoin();
         }
     }
 
