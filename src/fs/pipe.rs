@@ -84,7 +84,10 @@ impl Pipe {
             state.writers_ever += 1;
         }
         drop(state);
-        self.wake_both();
+        // Of a pipe without a name nobody waits for an end.
+        if self.is_fifo {
+            self.wake_both();
+        }
         end
     }
 
@@ -97,9 +100,10 @@ impl Pipe {
         // A FIFO that nobody has open forgets what was in it.
         let dropped = unused.then(|| core::mem::take(&mut state.buffer));
         let others_left = !unused && (state.readers == 0 || state.writers == 0);
+        let may_wait = self.is_fifo || state.reader_waits || state.writer_waits;
         drop(state);
         drop(dropped);
-        if others_left {
+        if others_left && may_wait {
             self.wake_both();
         }
     }
@@ -128,43 +132,30 @@ impl Pipe {
     }
 
     #[inline(never)]
-    pub fn read(&self, sink: &mut dyn Sink, nonblocking: bool) -> Result<usize, Errno> {
+    pub fn read(&self, sink: &mut impl Sink, nonblocking: bool) -> Result<usize, Errno> {
         if sink.remaining() == 0 {
             return Ok(0);
         }
-        if let Some(result) = self.try_read(sink, nonblocking) {
-            return result;
-        }
-        wait_restartably(&self.readable, || self.try_read(sink, false))?
+        wait_restartably(&self.readable, || self.try_read(sink, nonblocking))?
     }
 
     /// With `packets` (O_DIRECT) each page of it, and at least each write, is a packet, which one read takes.
     #[inline(never)]
-    pub fn write(&self, source: &mut dyn Source, nonblocking: bool, packets: bool) -> Result<usize, Errno> {
+    pub fn write(&self, source: &mut impl Source, nonblocking: bool, packets: bool) -> Result<usize, Errno> {
+        let wanted = source.remaining();
         let mut done = 0;
-        if source.remaining() == 0 {
-            return Ok(0);
-        }
-        let result = loop {
-            let step = match self.try_write(source, nonblocking, packets) {
-                Some(step) => step,
-                None => {
-                    wait_restartably(&self.writable, || self.try_write(source, false, packets)).and_then(|step| step)
-                }
-            };
-            match step {
+        while done < wanted {
+            match wait_restartably(&self.writable, || self.try_write(source, nonblocking, packets)).flatten() {
                 Ok(count) => done += count,
-                Err(error) => break Err(error),
+                Err(error) if done == 0 => return Err(error),
+                Err(_) => break,
             }
-            if matches!(step, Ok(0)) || source.remaining() == 0 {
-                break Ok(done);
-            }
-        };
-        if done > 0 { Ok(done) } else { result }
+        }
+        Ok(done)
     }
 
     /// None if the reader has to wait.
-    fn try_read(&self, sink: &mut dyn Sink, nonblocking: bool) -> Option<Result<usize, Errno>> {
+    fn try_read(&self, sink: &mut impl Sink, nonblocking: bool) -> Option<Result<usize, Errno>> {
         let mut state = self.state.lock();
         if state.buffer.is_empty() {
             if state.writers == 0 {
@@ -177,8 +168,8 @@ impl Pipe {
             return None;
         }
         let result = state.buffer.drain(sink);
-        let wakes = state.buffer.has_room() && core::mem::take(&mut state.writer_waits);
-        let more = !state.buffer.is_empty() && core::mem::take(&mut state.reader_waits);
+        let wakes = state.writer_waits && state.buffer.has_room() && core::mem::take(&mut state.writer_waits);
+        let more = state.reader_waits && !state.buffer.is_empty() && core::mem::take(&mut state.reader_waits);
         drop(state);
         if wakes {
             self.writable.wake_all();
@@ -190,20 +181,19 @@ impl Pipe {
     }
 
     /// None if the writer has to wait; else how many bytes went in now.
-    fn try_write(&self, source: &mut dyn Source, nonblocking: bool, packets: bool) -> Option<Result<usize, Errno>> {
+    fn try_write(&self, source: &mut impl Source, nonblocking: bool, packets: bool) -> Option<Result<usize, Errno>> {
         let mut state = self.state.lock();
         if state.readers == 0 {
             return Some(Err(Errno::EPIPE));
         }
-        let has_room = if packets { state.buffer.has_room() } else { state.buffer.takes(source.remaining()) };
-        if !has_room {
+        let result = state.buffer.fill(source, packets);
+        if result == Ok(0) {
             if nonblocking {
                 return Some(Err(Errno::EAGAIN));
             }
             state.writer_waits = true;
             return None;
         }
-        let result = state.buffer.fill(source, packets);
         let wakes = core::mem::take(&mut state.reader_waits);
         drop(state);
         if wakes {

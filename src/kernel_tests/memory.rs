@@ -10,6 +10,8 @@ use crate::fs::inode::Attributes;
 use crate::fs::mount::{self, Location, MountFlags};
 use crate::fs::open::open;
 use crate::fs::open_flags::OpenFlags;
+use crate::fs::pipe_buffer::{self, PipeBuffer};
+use crate::fs::transfer::{SliceSink, SliceSource};
 use crate::fs::{FsContext, tmpfs};
 use crate::kernel_test;
 use crate::lock::{Lock, Rank};
@@ -324,6 +326,28 @@ kernel_test! {
         assert!(huge.try_reserve_exact(1 << 44).is_err());
         assert!(huge.try_reserve_exact(frames::counts().total * 4096).is_err());
         assert_eq!(heap::counts(), before);
+    }
+
+    fn all_pipes_together_hold_their_share_of_memory_and_each_works_beyond_it() {
+        const PAGES: usize = 5;
+        let before = pipe_buffer::pages_used();
+        let bytes = alloc::vec![7; 12 * PAGE as usize];
+        let whole = |pages: usize| Ok(pages * PAGE as usize);
+        pipe_buffer::limit_all_pipes((before + PAGES) * pipe_buffer::MEMORY_SHARE);
+        let (mut first, mut second) = (PipeBuffer::new(), PipeBuffer::new());
+        assert_eq!(first.fill(&mut SliceSource(&bytes), false), whole(PAGES));
+        assert_eq!(pipe_buffer::pages_used(), before + PAGES);
+        for _ in 0..2 {
+            assert_eq!(second.fill(&mut SliceSource(&bytes), false), whole(1));
+            assert_eq!(second.fill(&mut SliceSource(&bytes), false), whole(0));
+            assert_eq!(second.drain(&mut SliceSink::new(&mut [0; PAGE as usize])), whole(1));
+        }
+        drop(first);
+        assert!(second.fill(&mut SliceSource(&bytes), false).is_ok());
+        assert_eq!(pipe_buffer::pages_used(), before + PAGES);
+        drop(second);
+        assert_eq!(pipe_buffer::pages_used(), before);
+        pipe_buffer::limit_all_pipes(frames::counts().total);
     }
 
     fn a_large_block_is_refused_where_programs_have_taken_all_memory() {

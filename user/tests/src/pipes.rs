@@ -27,6 +27,23 @@ fn fill(descriptor: i32, chunk: usize) -> usize {
     }
 }
 
+/// Three pages of `y`, and nothing behind them.
+fn three_pages() -> *mut u8 {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    let pages = sys!(mmap(null_mut(), 4 * 4096, protection, flags, -1, 0)).cast::<u8>();
+    // SAFETY: the pages were just mapped.
+    unsafe { pages.write_bytes(b'y', 3 * 4096) };
+    sys!(munmap(pages.wrapping_add(3 * 4096).cast(), 4096));
+    pages
+}
+
+fn readable_bytes(descriptor: i32) -> i32 {
+    let mut count = 0_i32;
+    sys!(ioctl(descriptor, libc::FIONREAD, &mut count));
+    count
+}
+
 fn poll(descriptors: &[(i32, i16)], timeout_ms: i32) -> String {
     let mut entries: Vec<libc::pollfd> =
         descriptors.iter().map(|&(fd, events)| libc::pollfd { fd, events, revents: 0 }).collect();
@@ -130,6 +147,53 @@ pub const CASES: &[Case] = &[
     case!("a_larger_write_may_be_cut", {
         let (_read_end, write_end) = nonblocking();
         write(write_end, &vec![b'x'; 100_000])
+    }),
+    case!("a_write_that_goes_bad_moves_whole_pages", {
+        let (read_end, write_end) = nonblocking();
+        let bytes = three_pages();
+        let moved = value(sys!(write(write_end, bytes.wrapping_add(2048).cast(), 4 * 4096)));
+        answers!(moved, readable_bytes(read_end), read_up_to(read_end, 20_000).iter().all(|byte| *byte == b'y'))
+    }),
+    case!("a_write_that_is_bad_within_the_first_page_moves_nothing", {
+        let (read_end, write_end) = nonblocking();
+        let bytes = three_pages();
+        answers!(
+            value(sys!(write(write_end, bytes.wrapping_add(3 * 4096 - 100).cast(), 4096))),
+            value(sys!(write(write_end, bytes.wrapping_add(3 * 4096 - 100).cast(), 40_000))),
+            readable_bytes(read_end)
+        )
+    }),
+    case!("a_read_that_goes_bad_leaves_the_pages_that_did_not_fit", {
+        let (read_end, write_end) = nonblocking();
+        write_all(write_end, &(0..4 * 4096).map(|index| (index / 100) as u8).collect::<Vec<_>>());
+        let bytes = three_pages();
+        let moved = value(sys!(read(read_end, bytes.wrapping_add(2048).cast(), 4 * 4096)));
+        let again = value(sys!(read(read_end, bytes.wrapping_add(3 * 4096 - 100).cast(), 4096)));
+        answers!(moved, again, readable_bytes(read_end), read_up_to(read_end, 20_000).first().copied().unwrap_or(0))
+    }),
+    case!("chunks_of_all_sizes_come_through", {
+        let (read_end, write_end) = pipe();
+        let content: Vec<u8> = (0..3_000_000u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let mut sizes = (0..).map(|step| 1 + step * 7919 % [300, 5000, 70_000, 200_000][step % 4]);
+        let child = fork(|| {
+            let mut rest = &content[..];
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at(sizes.next().unwrap_or(1).min(rest.len()));
+                write_all(write_end, now);
+                rest = later;
+            }
+            0
+        });
+        close(write_end);
+        let mut read = Vec::new();
+        loop {
+            let some = read_up_to(read_end, sizes.next().unwrap_or(1));
+            if some.is_empty() {
+                break;
+            }
+            read.extend(some);
+        }
+        answers!(read == content, ending(child))
     }),
     case!("a_reader_waits_for_a_writer", {
         let (read_end, write_end) = pipe();
