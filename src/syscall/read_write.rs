@@ -94,6 +94,7 @@ pub fn pwritev(
 
 /// `_high` is the position's upper half, where registers are too short for it: not here. The position -1 stands for the file's
 /// own.
+/// Left out: RWF_NOWAIT for files that aren't pipes.
 pub fn preadv2(
     thread: &Thread,
     descriptor: Fd,
@@ -107,6 +108,7 @@ pub fn preadv2(
 }
 
 /// As [`preadv2`].
+/// Left out: RWF_NOWAIT for files that aren't pipes.
 pub fn pwritev2(
     thread: &Thread,
     descriptor: Fd,
@@ -119,7 +121,7 @@ pub fn pwritev2(
     write_vector(thread, descriptor, vector, count, (position != -1).then_some(position), flags)
 }
 
-/// Left out: RWF_NOWAIT for files that aren't pipes.
+/// readv and its kin. Without a position, from the file's own.
 fn read_vector(
     thread: &Thread,
     descriptor: Fd,
@@ -139,7 +141,7 @@ fn read_vector(
     }
 }
 
-/// Left out: RWF_NOWAIT for files that aren't pipes.
+/// writev and its kin, as [`read_vector`].
 fn write_vector(
     thread: &Thread,
     descriptor: Fd,
