@@ -146,10 +146,8 @@ impl Walk {
         let mut outer: Vec<&'a [u8]> = Vec::new();
         loop {
             if rest.is_empty() {
-                match outer.pop() {
-                    Some(path) => rest = path,
-                    None => return self.arrive(here).map(Stop::Arrived),
-                }
+                let Some(path) = outer.pop() else { return self.arrive(here).map(Stop::Arrived) };
+                rest = path;
             }
             let inode = &here.dentry.inode;
             inode.check_search(context.credentials)?;
@@ -169,12 +167,8 @@ impl Walk {
                 _ => {}
             }
             let Some(child) = here.dentry.child(tree, name) else {
-                return match inode.body {
-                    Body::Generated(_) => {
-                        Outside::new(here, name, None, rest, &outer, self.follows(is_last)).map(Stop::Outside)
-                    }
-                    _ => Err(Errno::ENOENT),
-                };
+                let Body::Generated(_) = inode.body else { return Err(Errno::ENOENT) };
+                return Outside::new(here, name, None, rest, &outer, self.follows(is_last)).map(Stop::Outside);
             };
             let child = Place { mount: here.mount, dentry: child }.into_mounted(tree);
             if !(child.dentry.inode.is_symlink() && self.follows(is_last)) {
