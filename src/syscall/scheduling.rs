@@ -72,7 +72,7 @@ pub fn sched_getparam(thread: &Thread, tid: i32, parameter: UserAddress) -> Resu
 pub fn sched_rr_get_interval(thread: &Thread, tid: i32, result: UserAddress) -> Result<(), Errno> {
     check_number(tid)?;
     let other = thread_named(thread, tid)?;
-    let quantum_ns = scheduler::quantum_of(other.as_deref().unwrap_or(thread));
+    let quantum_ns = scheduler::thread_quantum_ns(other.as_deref().unwrap_or(thread));
     user_access::write_value(result, &Timespec::from_ns(quantum_ns))
 }
 

@@ -76,7 +76,7 @@ pub const fn quantum_ns(level: u8) -> i64 {
 }
 
 /// How long a thread's turns are.
-pub fn quantum_of(thread: &Thread) -> u64 {
+pub fn thread_quantum_ns(thread: &Thread) -> u64 {
     quantum_ns(thread.schedule.level.load(Relaxed)).unsigned_abs()
 }
 
