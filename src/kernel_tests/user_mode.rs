@@ -211,8 +211,8 @@ fn compare_page_table_and_tick(from_user: bool) {
 }
 
 /// A process leaves a child, which has ended already or ends since its parent does, to one who waits: not to its own parent,
-/// which hears of its end anyway. False if it made fewer allocations than should have succeeded.
-fn is_inherited(child: &[u8], succeeding_allocations: u64) -> bool {
+/// which hears of its end anyway. The allocation after so many fails; returns whether there was one.
+fn inherit_with_failing_allocation(child: &[u8], succeeding_allocations: u64) -> bool {
     let heir = Program::start(&[&AWAIT_CHILD[..], &EXIT_7].concat());
     heir.thread.process.is_subreaper.store(true, Relaxed);
     let between = Program::start_child_of(&heir, &COUNT);
@@ -446,7 +446,10 @@ kernel_test! {
 
     fn an_heir_learns_of_children_whichever_allocation_fails_at_their_parents_end() {
         for child in [&EXIT_7[..], &COUNT] {
-            (0..).take_while(|countdown| is_inherited(child, *countdown)).for_each(|_| {});
+            let mut succeeding_allocations = 0;
+            while inherit_with_failing_allocation(child, succeeding_allocations) {
+                succeeding_allocations += 1;
+            }
         }
     }
 

@@ -163,8 +163,8 @@ struct HandedOver {
 /// The children of a process that ends get another parent, and whoever is concerned hears of it. One after the other, since
 /// signals are sent with no lock held; so this takes no memory, and can't fail.
 fn hand_over_children(pid: u32) {
-    let mut heir = NOBODY;
-    while let Some(HandedOver { child, heir, ended, linked_group }) = hand_over_child(pid, &mut heir) {
+    let mut heir_pid = NOBODY;
+    while let Some(HandedOver { child, heir, ended, linked_group }) = hand_over_child(pid, &mut heir_pid) {
         send_death_signal(&child);
         // Who inherits a child that nobody has asked for yet is told of its end as of one of its own children's.
         if let (Some(heir), Some(status)) = (heir, ended) {
@@ -174,23 +174,24 @@ fn hand_over_children(pid: u32) {
     }
 }
 
-/// Hands the oldest child over. `heir` is looked for when there is none, or it has ended as well.
-fn hand_over_child(pid: u32, heir: &mut u32) -> Option<HandedOver> {
+/// Hands the oldest child over. The heir is looked for the first time, and when it has ended since.
+fn hand_over_child(pid: u32, heir_pid: &mut u32) -> Option<HandedOver> {
     let mut tasks = tasks();
     let child = tasks.family.children(pid).next()?;
-    if tasks.family.has_ended(*heir) {
-        *heir = heir_of(&tasks, pid);
+    if tasks.family.has_ended(*heir_pid) {
+        *heir_pid = heir_of(&tasks, pid);
     }
-    let heir_process = tasks.family.get(*heir).map(|member| member.value.clone());
-    let first_left = || heir_process.as_ref()?.threads().first().cloned();
-    let keeper = tasks.threads.get(*heir).cloned().or_else(first_left);
+    let heir = tasks.family.get(*heir_pid).map(|member| member.value.clone());
+    let first_left = || heir.as_ref()?.threads().first().cloned();
+    // The heir's main thread, or, where that has ended, another takes the maker's place.
+    let keeper = tasks.threads.get(*heir_pid).cloned().or_else(first_left);
     if let Some(keeper) = &keeper {
         keeper.has_made_children.store(true, Relaxed);
     }
     let linked_group = tasks.family.group_linked_by(child);
-    tasks.family.hand_over(child, *heir, keeper.map_or(NOBODY, |keeper| keeper.tid()));
+    tasks.family.hand_over(child, *heir_pid, keeper.map_or(NOBODY, |keeper| keeper.tid()));
     let member = tasks.family.get(child)?;
-    Some(HandedOver { child: member.value.clone(), heir: heir_process, ended: member.ended(), linked_group })
+    Some(HandedOver { child: member.value.clone(), heir, ended: member.ended(), linked_group })
 }
 
 /// What a child has asked to get when its parent ends (PR_SET_PDEATHSIG).
@@ -201,7 +202,7 @@ fn send_death_signal(child: &Arc<Process>) {
     }
 }
 
-/// As on Linux a child's parent is in this the thread that made it, though its process goes on.
+/// The same for those that one thread has made: it counts as their parent here, as on Linux, though its process goes on.
 fn send_death_signals(maker: &Thread) {
     let (pid, tid) = (maker.process.pid, maker.tid());
     let asks = |child: &Member<Arc<Process>>| {

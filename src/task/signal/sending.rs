@@ -188,13 +188,13 @@ fn discard(process: &Process, signals: SignalSet) {
 /// Whether there is room for a signal to be queued. There always is for one that isn't queued more than once.
 #[inline]
 fn has_room(process: &Process, signal: Signal) -> bool {
-    !signal.is_real_time() || has_room_for_more(process)
+    !signal.is_real_time() || user_has_room(process)
 }
 
 /// Whether the user whose process it is may have another signal queued (RLIMIT_SIGPENDING). His are counted only if all together
 /// reach the limit.
 #[inline(never)]
-fn has_room_for_more(process: &Process) -> bool {
+fn user_has_room(process: &Process) -> bool {
     let limit = process.limits.lock().get(Resource::PendingSignals).soft;
     (all_queued() as u64) < limit || queued_for(process.credentials().user.real) < limit
 }

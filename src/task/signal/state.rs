@@ -23,7 +23,7 @@ pub(super) struct Sent {
     pending: IrqLock<Pending>,
 }
 
-/// How many are queued anywhere.
+/// How many signals are queued for all threads and processes together.
 static ALL_QUEUED: AtomicUsize = AtomicUsize::new(0);
 
 pub(super) fn all_queued() -> usize {
