@@ -193,8 +193,7 @@ pub const CASES: &[Case] = &[
     case!(
         "pending_signals_of_all_a_users_processes",
         asked_in_child(|| {
-            // A user who has no other process.
-            sys!(setresuid(54_321, 54_321, 54_321));
+            sys!(setresuid(NOBODYS_ID, NOBODYS_ID, NOBODYS_ID));
             set(libc::RLIMIT_SIGPENDING, 4, 4);
             // SAFETY: a signal set is plain integers.
             unsafe {

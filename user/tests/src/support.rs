@@ -20,6 +20,8 @@ macro_rules! case {
 
 /// An address at which there is nothing.
 pub const BAD: usize = 1;
+/// The number of a user who has no process.
+pub const NOBODYS_ID: u32 = 54_321;
 
 /// A call of libc's: its arguments are numbers, or pointers that this very expression owns.
 #[macro_export]

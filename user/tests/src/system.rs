@@ -3,9 +3,6 @@
 use conformance::support::*;
 use conformance::{answers, case, sys};
 
-/// A user who has no process.
-const NOBODYS_ID: u32 = 54_321;
-
 /// What the caller's two threads have, once all that a call names are to have `nice`.
 fn niceness_after(which: u32, nice: i32) -> String {
     let (sender, receiver) = std::sync::mpsc::channel();
