@@ -55,6 +55,12 @@ impl UserAddress {
     }
 }
 
+impl fmt::Debug for UserAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "user:{:#x}", self.0)
+    }
+}
+
 /// A range of user memory, checked once: all of it lies in user space. What was moved is cut off its start.
 pub struct UserRange {
     start: UserAddress,
@@ -107,12 +113,6 @@ impl UserRange {
         self.start.0 += done as u64;
         self.remaining -= done;
         Ok(done)
-    }
-}
-
-impl fmt::Debug for UserAddress {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "user:{:#x}", self.0)
     }
 }
 
