@@ -17,7 +17,7 @@
 ;  +112 | RDI            | \
 ;       | RSI RDX RCX RAX|  |
 ;       | R8 R9 R10 R11  |  | by the entry: SAVE_REGISTERS
-;       | RBX RBP R12 R13|  |
+;       | RBP RBX R12 R13|  |
 ;       | R14            |  |
 ;    +0 | R15            | /   <- RSP = RDI at the call
 ;       +----------------+

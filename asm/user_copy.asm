@@ -70,8 +70,8 @@ user_copy:
     RECOVER .words, .words_fault
     RECOVER .bytes, .end
 
-; u64 user_copy_words(u64 *to, const u64 *from, u64 count): copies; returns how many words were not copied. For whoever wants all
-; of them or none: one that ends in a bad page isn't copied at all.
+; u64 user_copy_words(u64 *to, const u64 *from, u64 count): copies; returns how many words were not copied. For whoever has no use
+; for a part: of a word that reaches into a bad page, not even the good bytes are copied.
 global user_copy_words
 user_copy_words:
     mov rcx, rdx

@@ -2,7 +2,7 @@
 
 macro_rules! errnos {
     ($($name:ident = $number:literal, $text:literal;)*) => {
-        /// As wide as a register, so that a `Result<usize, Errno>` is returned in two of them, not in memory.
+        /// As wide as a register, so that a `Result<usize, Errno>` is returned in two registers, not in memory.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(i64)]
         pub enum Errno { $($name = $number,)* }

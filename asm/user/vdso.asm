@@ -27,8 +27,8 @@ struc time_page                                 ; TimePage in src/interrupts/tim
 .ended:        resq 1
 .tsc_at_start: resq 1
 .scale:        resq 1
-.wall_seconds: resq 1                           ; the time of day at time 0, and its nanoseconds, below a second
-.wall_ns:      resq 1
+.wall_seconds: resq 1                           ; the time of day at time 0: whole seconds since 1970,
+.wall_ns:      resq 1                           ; and the nanoseconds past them
 endstruc
 
 %define PAGE              4096

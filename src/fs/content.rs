@@ -1,7 +1,7 @@
 //! The contents of a regular file: pages where something was written, holes elsewhere.
 //!
 //! A file from the initrd starts as a view of the archive, and each page is copied out of it when it is first asked for.
-//! Its lock is never held while user memory is touched: a reader takes a reference to the page and copies after.
+//! Its lock is never held while user memory is touched: a reader takes references to the pages and copies after.
 
 use super::inode::Inode;
 use super::pages::Pages;
@@ -133,7 +133,7 @@ impl Content {
         }
     }
 
-    /// The same with those behind it that also are behind it in memory, until `bytes` are together.
+    /// The same with the pages behind it that lie behind it in memory as well, until `bytes` are together.
     #[inline(always)]
     fn run(&self, inode: &Inode, index: u64, bytes: usize) -> Result<Option<PageRun>, Errno> {
         if should_fail(Point::FileRead) {
@@ -146,6 +146,7 @@ impl Content {
         }
     }
 
+    /// `state`'s lock is given up before anything is copied.
     #[inline(always)]
     fn look_in_archive(&self, inode: &Inode, index: u64, state: Guard<'_, State>) -> Result<Option<PageRef>, Errno> {
         let archive = state.archive;

@@ -34,7 +34,8 @@ pub struct File {
     _counted: Counted,
 }
 
-/// What reads and writes go to. With a tag of its own, which each of them looks at.
+/// What reads and writes go to. `repr(u8)` gives it a tag of its own, which each of them looks at: else the compiler hides it among
+/// the values that a field can't have, where it takes longer to read.
 #[repr(u8)]
 enum Kind {
     Regular,
@@ -207,7 +208,7 @@ impl File {
         Ok(count)
     }
 
-    /// `pread(2)`. Put where it is called: what a page costs beside its copy is mostly calls, and the registers they save.
+    /// `pread(2)`. Always inlined: what a page costs beside its copy is mostly calls, and the registers they save.
     #[inline(always)]
     pub fn read_at(&self, position: u64, sink: &mut impl Sink) -> Result<usize, Errno> {
         if !self.readable {

@@ -26,8 +26,9 @@ pub struct TimePage {
     ended: AtomicU64,
     tsc_at_start: AtomicU64,
     scale: AtomicU64,
-    /// The time of day at time 0, and its nanoseconds, below a second.
+    /// The time of day at time 0: whole seconds since 1970.
     wall_seconds: AtomicU64,
+    /// And the nanoseconds past them.
     wall_ns: AtomicU64,
 }
 

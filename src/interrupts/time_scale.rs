@@ -3,8 +3,9 @@
 /// Nanoseconds in a second.
 pub const NS_PER_SECOND: u64 = 1_000_000_000;
 
-/// A counter's frequency, as what fraction of a second a period is, in 2^-64. Periods times that are seconds in 64.64 fixed point:
-/// whoever wants seconds and nanoseconds apart, as programs do (asm/user/vdso.asm), needs no division.
+/// A counter's frequency, as the length of its period in units of 2^-64 seconds. A number of periods times that is a time of 128
+/// bits, whose upper half is whole seconds: whoever wants seconds and nanoseconds apart, as programs do (asm/user/vdso.asm),
+/// needs no division.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeScale(u64);
 

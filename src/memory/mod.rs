@@ -3,7 +3,8 @@
 //! In reading order: [`bring_up`] (the order of all the rest), [`early`] and [`frames`] (who owns which frame), [`direct_map`]
 //! (how any frame is reached), [`page_table`] (how an address is translated), [`kernel_map`] (the half that all address
 //! spaces share, and how its first table is built), [`kernel_stack`], [`device_map`], [`heap`]; then [`areas`] and
-//! [`address_space`] (a program's half), [`faults`], `fork`, [`remap`], [`user_access`].
+//! [`address_space`] (a program's half), [`faults`], `fork`, [`remap`], [`user_access`]. Three values stand for pages: [`PageRef`]
+//! (one, which others may have too), [`page_run`] (neighbours, likewise), [`page_span`] (neighbours that are its owner's alone).
 
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
 #![cfg_attr(test, allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic))]

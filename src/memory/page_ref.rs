@@ -86,7 +86,7 @@ impl PageRef {
     /// Copies a part of another page to the same place in this one; what would lie past the end isn't copied.
     pub fn copy_from(&self, other: &Self, range: Range<usize>) {
         let count = range.end.min(PAGE_SIZE).saturating_sub(range.start);
-        // SAFETY: `start + count` is within either page, which the references keep. Bytes, so it doesn't matter if they are one.
+        // SAFETY: `start + count` is within either page, which the references keep; `copy` lets both be the same page.
         unsafe {
             core::ptr::copy(other.pointer().wrapping_add(range.start), self.pointer().wrapping_add(range.start), count)
         };

@@ -1,6 +1,7 @@
 //! Threads and processes: what runs, what waits, and who is whose child.
 //!
-//! - [`thread`], [`process`]: the two structures. [`family`], [`ids`]: how they are found, and who waits for whom.
+//! - [`thread`], [`process`]: the two structures. [`family`], `groups`, [`ids`]: how they are found, who waits for whom, and who
+//!   is together in a group or a session.
 //! - [`scheduler`], [`ready_queue`]: whose turn it is; [`cpu_time`], [`usage`], [`load`]: who has had how much. [`switch`]: the
 //!   hand-over (core story 4).
 //! - [`credentials`], [`limits`]: what a process may. [`alarm`]: the timers it sets.
