@@ -75,21 +75,13 @@ impl Source for SliceSource<'_> {
     }
 }
 
-/// Gives a part of a page to a sink.
-pub fn put_page(sink: &mut dyn Sink, page: &PageRef, range: Range<usize>) -> Result<usize, Errno> {
-    debug_assert!(range.start <= range.end && range.end <= PAGE_SIZE);
-    // SAFETY: the range is within the page, which `page` keeps. A program may change it meanwhile, if it has it mapped:
-    // then it reads what it wrote; nothing here depends on the values.
-    let bytes = unsafe { core::slice::from_raw_parts(page.pointer().wrapping_add(range.start), range.len()) };
-    sink.put(bytes)
-}
-
 /// Gives bytes of some pages to a sink, from `offset` in the first on: `wanted` or as many as there are.
 #[inline(always)]
 pub fn put_run(sink: &mut impl Sink, run: PageRun, offset: usize, wanted: usize) -> Result<usize, Errno> {
     run.lend(|first, bytes| {
         let count = wanted.min(bytes - offset);
-        // SAFETY: the range is within the pages, which are kept meanwhile; as in `put_page`, nothing depends on the values there.
+        // SAFETY: the range is within the pages, which are kept meanwhile. A program may change it, if it has it mapped: then it
+        // reads what it wrote; nothing here depends on the values.
         sink.put(unsafe { core::slice::from_raw_parts(first.wrapping_add(offset), count) })
     })
 }
@@ -105,9 +97,9 @@ pub fn take_run(source: &mut impl Source, run: PageRun, offset: usize, wanted: u
 }
 
 /// Fills a part of a page from a source.
-pub fn take_page(source: &mut (impl Source + ?Sized), page: &PageRef, range: Range<usize>) -> Result<usize, Errno> {
+pub fn take_page(source: &mut impl Source, page: &PageRef, range: Range<usize>) -> Result<usize, Errno> {
     debug_assert!(range.start <= range.end && range.end <= PAGE_SIZE);
-    // SAFETY: the range is within the page, which `page` keeps; as in `put_page`, nothing depends on the values there.
+    // SAFETY: the range is within the page, which `page` keeps; as in `put_run`, nothing depends on the values there.
     let bytes = unsafe { core::slice::from_raw_parts_mut(page.pointer().wrapping_add(range.start), range.len()) };
     source.take(bytes)
 }
