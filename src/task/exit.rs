@@ -6,7 +6,7 @@
 use super::family::{Member, NOBODY, SIGCHLD, Status, Wanted};
 use super::process::{self, INIT_PID, Process, Tasks, tasks};
 use super::scheduler::{self, State};
-use super::signal::{Info, Signal, SignalSet};
+use super::signal::{Info, Origin, Signal, SignalSet, code};
 use super::thread::{Thread, Work};
 use super::wait_queue::Limits;
 use super::{alarm, current, signal};
@@ -197,8 +197,10 @@ fn hand_over_child(pid: u32, heir_pid: &mut u32) -> Option<HandedOver> {
 /// What a child has asked to get when its parent ends (PR_SET_PDEATHSIG).
 fn send_death_signal(child: &Arc<Process>) {
     if let Some(signal) = Signal::new(child.parent_death_signal.load(Relaxed)) {
-        // A standard signal is never refused, and a real-time one of the kernel's is at most lost.
-        let _ = signal::send_to_process(child, Info::from_kernel(signal));
+        // As if the process that ends, or whose thread does, had sent it with kill: that is never refused.
+        let sender = &current().process;
+        let origin = Origin::Process { pid: sender.pid, uid: sender.credentials().user.real };
+        let _ = signal::send_to_process(child, Info { signal, code: code::USER, origin });
     }
 }
 

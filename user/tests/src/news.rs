@@ -320,6 +320,30 @@ pub const CASES: &[Case] = &[
         sys!(kill(own, libc::SIGTERM));
         answers!(killed, ending(own))
     }),
+    case!("a_death_signal_comes_from_the_parent_that_ends", {
+        let (read_end, write_end) = pipe();
+        sys!(prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0));
+        let parent = fork(|| {
+            let parent = sys!(getpid());
+            fork(|| {
+                // SAFETY: sigset_t and siginfo_t are plain data, for which zeros are valid; the kernel fills the second.
+                let mut information: libc::siginfo_t = unsafe { std::mem::zeroed() };
+                // SAFETY: as above.
+                let mut awaited: libc::sigset_t = unsafe { std::mem::zeroed() };
+                sys!(sigaddset(&mut awaited, libc::SIGUSR1));
+                sys!(sigprocmask(libc::SIG_BLOCK, &awaited, null_mut()));
+                sys!(prctl(libc::PR_SET_PDEATHSIG, libc::SIGUSR1));
+                sys!(write(write_end, [0u8].as_ptr().cast(), 1));
+                sys!(sigwaitinfo(&awaited, &mut information));
+                // SAFETY: a signal that a process has sent has a sender.
+                let sender = unsafe { information.si_pid() };
+                i32::from(information.si_code == libc::SI_USER) | i32::from(sender == parent) << 1
+            });
+            sys!(read(read_end, [0u8].as_mut_ptr().cast(), 1));
+            0
+        });
+        answers!(ending(parent), ending(-1))
+    }),
     case!("options_for_children_of_clone", {
         let ended = |signal: i32| {
             let child = sys!(syscall(libc::SYS_clone, signal, 0, 0, 0, 0)) as i32;
