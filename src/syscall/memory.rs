@@ -302,18 +302,14 @@ pub fn mincore(thread: &Thread, address: u64, length: u64, result: UserAddress) 
 
 /// Nothing is ever swapped out, so that what is locked is locked already.
 pub fn mlock(thread: &Thread, address: u64, length: u64) -> Result<(), Errno> {
-    if length > lockable_bytes(thread)? {
-        return Err(Errno::ENOMEM);
-    }
-    let start = address & !(PAGE - 1);
-    let range = page_range(start, length.saturating_add(address - start)).ok_or(Errno::ENOMEM)?;
-    check_mapped(thread, range)
+    let limit = lockable_bytes(thread)?;
+    let (start, length) = pages_touched(address, length);
+    if length > limit { Err(Errno::ENOMEM) } else { check_lockable(thread, start, length) }
 }
 
 pub fn munlock(thread: &Thread, address: u64, length: u64) -> Result<(), Errno> {
-    let start = address & !(PAGE - 1);
-    let range = page_range(start, length.saturating_add(address - start)).ok_or(Errno::ENOMEM)?;
-    check_mapped(thread, range)
+    let (start, length) = pages_touched(address, length);
+    check_lockable(thread, start, length)
 }
 
 /// Left out: filling in what hasn't been touched yet, and counting what is mapped later (MCL_FUTURE).
@@ -340,6 +336,17 @@ fn lockable_bytes(thread: &Thread) -> Result<u64, Errno> {
     }
     let limit = thread.process.limits.lock().get(Resource::LockedMemory).soft;
     if limit == 0 { Err(Errno::EPERM) } else { Ok(limit) }
+}
+
+/// The pages of which a range has a part. As on Linux one too long to be rounded up wraps round, and has few or none.
+fn pages_touched(address: u64, length: u64) -> (u64, u64) {
+    let offset = address % PAGE;
+    (address - offset, length.wrapping_add(offset).wrapping_add(PAGE - 1) & !(PAGE - 1))
+}
+
+/// EINVAL for pages past the last address.
+fn check_lockable(thread: &Thread, start: u64, length: u64) -> Result<(), Errno> {
+    check_mapped(thread, start..start.checked_add(length).ok_or(Errno::EINVAL)?)
 }
 
 /// ENOMEM if there is a hole in the range.

@@ -231,5 +231,20 @@ pub const CASES: &[Case] = &[
             answers!(ok(sys!(mlockall(libc::MCL_CURRENT))), ok(sys!(mlock(place, 8))), ok(sys!(mlock(place, 100_000))))
         })
     }),
+    case!("locking_odd_ranges", {
+        const PAGE: usize = 4096;
+        set(libc::RLIMIT_MEMLOCK, 2 * PAGE as u64, 2 * PAGE as u64);
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let place = sys!(mmap(null_mut(), 3 * PAGE, libc::PROT_READ, flags, -1, 0)) as usize;
+        let lock = move |start: usize, length: usize| {
+            let (start, unlock) = (start as *const libc::c_void, ok(sys!(munlock(start as *const _, length))));
+            format!("{} {unlock}", ok(sys!(mlock(start, length))))
+        };
+        let ask = move || {
+            let ends = answers!(lock(place, usize::MAX), lock(place + 1, usize::MAX), lock(place, usize::MAX - PAGE));
+            answers!(ends, lock(place + 1, 2 * PAGE), lock(place + 1, 2 * PAGE - 1), lock(PAGE, 0), lock(PAGE, 1))
+        };
+        answers!(ask(), as_user(ask))
+    }),
     case!("niceness_limit_of_a_user", as_user(|| answers!(ok(sys!(setpriority(libc::PRIO_PROCESS, 0, -5)))))),
 ];
