@@ -35,7 +35,9 @@ pub fn sched_setaffinity(thread: &Thread, tid: i32, length: usize, mask: UserAdd
     let mut bytes = [0; 8];
     let count = length.min(bytes.len());
     user_access::copy_in(bytes.get_mut(..count).unwrap_or_default(), mask)?;
-    thread_named(thread, tid)?;
+    if let Some(other) = thread_named(thread, tid)? {
+        check_owner(thread, &other)?;
+    }
     if u64::from_ne_bytes(bytes) & 1 == 0 { Err(Errno::EINVAL) } else { Ok(()) }
 }
 
@@ -51,10 +53,10 @@ pub fn sched_setscheduler(thread: &Thread, tid: i32, policy: i32, parameter: Use
         return Err(Errno::EINVAL);
     }
     let priority: i32 = user_access::read_value(parameter)?;
-    thread_named(thread, tid)?;
+    let other = thread_named(thread, tid)?;
     match policy {
-        0 if priority == 0 => Ok(()),
-        1..=6 => Err(Errno::EPERM),
+        0 if priority == 0 => check_owner(thread, other.as_deref().unwrap_or(thread)),
+        1..=3 | 5 | 6 => Err(Errno::EPERM),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -122,14 +124,16 @@ pub fn setpriority(thread: &Thread, which: i32, who: i32, nice: i32) -> Result<(
 }
 
 fn check_niceness(thread: &Thread, target: &Thread, nice: i32) -> Result<(), Errno> {
+    check_owner(thread, target)?;
+    let may_raise = thread.process.credentials().is_privileged();
+    if nice < scheduler::nice(target) && !may_raise { Err(Errno::EACCES) } else { Ok(()) }
+}
+
+/// EPERM for somebody else's thread, but not for root.
+fn check_owner(thread: &Thread, target: &Thread) -> Result<(), Errno> {
     let (own, its) = (thread.process.credentials(), target.process.credentials());
-    if own.is_privileged() {
-        return Ok(());
-    }
-    if own.user.effective != its.user.real && own.user.effective != its.user.effective {
-        return Err(Errno::EPERM);
-    }
-    if nice < scheduler::nice(target) { Err(Errno::EACCES) } else { Ok(()) }
+    let is_own = [its.user.real, its.user.effective].contains(&own.user.effective);
+    if is_own || own.is_privileged() { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 fn for_each_named(thread: &Thread, which: i32, who: i32, mut visit: impl FnMut(&Thread)) -> Result<(), Errno> {

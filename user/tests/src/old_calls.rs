@@ -150,6 +150,15 @@ pub const CASES: &[Case] = &[
         let lost = value(sys!(syscall(libc::SYS_sched_setaffinity, 0, 8, nowhere.as_ptr())));
         answers!(asked, parameter, ok(set), refused, unknown, ok(bound), lost)
     }),
+    case!("scheduling_of_others", {
+        let (none, cpus, nowhere) = (0_i32, [1_u64], [0_u64]);
+        let bind = |cpus: &[u64; 1]| value(sys!(syscall(libc::SYS_sched_setaffinity, 1, 8, cpus.as_ptr())));
+        let unknown = value(sys!(syscall(libc::SYS_sched_setscheduler, 0, 4, &raw const none)));
+        as_user(|| {
+            let set = value(sys!(syscall(libc::SYS_sched_setscheduler, 1, libc::SCHED_OTHER, &raw const none)));
+            answers!(unknown, set, bind(&cpus), bind(&nowhere))
+        })
+    }),
     case!("the_clock_takes_no_million_microseconds", {
         let time = [1_000_000_000_i64, 1_000_000];
         value(sys!(syscall(libc::SYS_settimeofday, time.as_ptr(), 0)))
