@@ -7,19 +7,13 @@ use crate::task::process::{self, Process};
 use crate::task::{Thread, scheduler};
 use alloc::sync::Arc;
 
-/// Whom a call names: 0 is the caller, for which None stands.
-fn thread_named(thread: &Thread, tid: i32) -> Result<Option<Arc<Thread>>, Errno> {
-    match u32::try_from(tid).map_err(|_| Errno::ESRCH)? {
-        0 => Ok(None),
-        own if own == thread.tid() => Ok(None),
-        tid => process::find_thread(tid).map(Some).ok_or(Errno::ESRCH),
-    }
-}
-
-/// The calls about policies call a negative number invalid, whatever else is wrong.
-fn check_number(tid: i32) -> Result<(), Errno> {
-    if tid < 0 { Err(Errno::EINVAL) } else { Ok(()) }
-}
+/// The policies (sched(7)).
+const SCHED_OTHER: i32 = 0;
+const SCHED_FIFO: i32 = 1;
+const SCHED_RR: i32 = 2;
+const SCHED_BATCH: i32 = 3;
+const SCHED_IDLE: i32 = 5;
+const SCHED_DEADLINE: i32 = 6;
 
 /// The CPUs that run: the first one.
 pub fn sched_getaffinity(thread: &Thread, tid: i32, length: usize, mask: UserAddress) -> Result<usize, Errno> {
@@ -43,7 +37,8 @@ pub fn sched_setaffinity(thread: &Thread, tid: i32, length: usize, mask: UserAdd
 
 pub fn sched_getscheduler(thread: &Thread, tid: i32) -> Result<u32, Errno> {
     check_number(tid)?;
-    thread_named(thread, tid).map(|_| 0)
+    thread_named(thread, tid)?;
+    Ok(SCHED_OTHER as u32)
 }
 
 /// Left out: every policy but SCHED_OTHER.
@@ -55,8 +50,8 @@ pub fn sched_setscheduler(thread: &Thread, tid: i32, policy: i32, parameter: Use
     let priority: i32 = user_access::read_value(parameter)?;
     let other = thread_named(thread, tid)?;
     match policy {
-        0 if priority == 0 => check_owner(thread, other.as_deref().unwrap_or(thread)),
-        1..=3 | 5 | 6 => Err(Errno::EPERM),
+        SCHED_OTHER if priority == 0 => check_owner(thread, other.as_deref().unwrap_or(thread)),
+        SCHED_FIFO | SCHED_RR | SCHED_BATCH | SCHED_IDLE | SCHED_DEADLINE => Err(Errno::EPERM),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -88,8 +83,8 @@ pub fn sched_get_priority_min(_: &Thread, policy: i32) -> Result<u32, Errno> {
 
 fn priority_bound(policy: i32, of_real_time: u32) -> Result<u32, Errno> {
     match policy {
-        1 | 2 => Ok(of_real_time),
-        0 | 3 | 5 | 6 => Ok(0),
+        SCHED_FIFO | SCHED_RR => Ok(of_real_time),
+        SCHED_OTHER | SCHED_BATCH | SCHED_IDLE | SCHED_DEADLINE => Ok(0),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -157,4 +152,18 @@ fn for_each_named(thread: &Thread, which: i32, who: i32, mut visit: impl FnMut(&
     let programs = tasks.threads.iter().map(|(_, other)| other).filter(|other| other.has_user_mode());
     programs.filter(|other| number(&other.process) == wanted).for_each(|other| visit(other));
     Ok(())
+}
+
+/// Whom a call names. None stands for the caller, who may also be named by 0.
+fn thread_named(thread: &Thread, tid: i32) -> Result<Option<Arc<Thread>>, Errno> {
+    match u32::try_from(tid).map_err(|_| Errno::ESRCH)? {
+        0 => Ok(None),
+        own if own == thread.tid() => Ok(None),
+        tid => process::find_thread(tid).map(Some).ok_or(Errno::ESRCH),
+    }
+}
+
+/// The calls about policies call a negative number invalid, whatever else is wrong.
+fn check_number(tid: i32) -> Result<(), Errno> {
+    if tid < 0 { Err(Errno::EINVAL) } else { Ok(()) }
 }
