@@ -111,7 +111,7 @@ kernel_test! {
             let node = pin!(Node::with_key(key(own), 1));
             let place = QUEUE.join(node);
             while place.is_queued() {
-                place.prepare(Limits::NONE);
+                wait_queue::prepare_to_wait(Limits::NONE);
                 wait_queue::wait_prepared(Limits::NONE).expect("nothing else ends this wait");
             }
             WOKEN.fetch_or(1 << own, Relaxed);

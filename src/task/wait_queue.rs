@@ -237,11 +237,6 @@ pub struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// From here on a wake-up counts, even one that comes before the thread has given up the CPU.
-    pub fn prepare(&self, limits: Limits) {
-        prepare_to_wait(limits);
-    }
-
     /// Whether it still stands in a queue: nobody has woken it.
     pub fn is_queued(&self) -> bool {
         let _waiters = self.lock_queue();
