@@ -35,7 +35,7 @@ pub const READ: u32 = 4;
 pub const WRITE: u32 = 2;
 pub const EXECUTE: u32 = 1;
 
-/// That the next read must look whether the access time is fresh.
+/// In place of a time: the next read must look whether the access time is fresh.
 const NOT_KNOWN: i64 = i64::MIN;
 
 pub struct Inode {

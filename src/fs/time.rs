@@ -32,8 +32,8 @@ impl Times {
         Self { accessed: time, modified: time, changed: time }
     }
 
-    /// From then on, in nanoseconds since 1970, a read must set the access time. As Linux's `relatime`: at once where it isn't
-    /// later than the last change, else when it is a day old.
+    /// Until when, in nanoseconds since 1970, a read leaves the access time alone. As Linux's `relatime`: no time at all where it
+    /// isn't later than the last change, else until it is a day old.
     pub fn access_is_fresh_until_ns(&self) -> i64 {
         const DAY_SECONDS: i64 = 24 * 60 * 60;
         if self.accessed <= self.modified.max(self.changed) {
