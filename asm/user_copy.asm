@@ -84,30 +84,6 @@ user_copy_words:
     ret
     RECOVER .words, .end
 
-; u64 user_zero(u8 *to, u64 count): writes zeros; returns how many bytes were not written.
-global user_zero
-user_zero:
-    mov rcx, rsi
-    mov edx, esi
-    ALLOW
-    shr rcx, 3
-    and edx, 7
-    xor eax, eax
-.words:
-    rep stosq
-    mov ecx, edx
-.bytes:
-    rep stosb
-.end:
-    mov rax, rcx
-    FORBID
-    ret
-.words_fault:
-    lea rcx, [rdx + rcx * 8]
-    jmp .bytes
-    RECOVER .words, .words_fault
-    RECOVER .bytes, .end
-
 ; (u64 value, u64 failed) user_get_N(const uN *from)
 %macro GET 2                                    ; bits, load instruction
 global user_get_%1

@@ -136,7 +136,6 @@ const STRING_FAULT: u64 = 1;
 unsafe extern "C" {
     fn user_copy(to: *mut u8, from: *const u8, count: usize) -> usize;
     fn user_copy_words(to: *mut u64, from: *const u64, count: usize) -> usize;
-    fn user_zero(to: *mut u8, count: usize) -> usize;
     fn user_get_8(from: u64) -> Loaded;
     fn user_get_16(from: u64) -> Loaded;
     fn user_get_32(from: u64) -> Loaded;
@@ -186,10 +185,6 @@ mod no_user_memory {
     pub unsafe fn user_copy_words(_: *mut u64, _: *const u64, count: usize) -> usize {
         count
     }
-
-    pub unsafe fn user_zero(_: *mut u8, count: usize) -> usize {
-        count
-    }
 }
 
 fn pointer(address: UserAddress) -> *mut u8 {
@@ -221,16 +216,6 @@ pub fn copy_out_partial(to: UserAddress, from: &[u8]) -> Result<usize, Errno> {
     // SAFETY: `from` is a kernel buffer of that length; the target was checked to be the user's, and faults are recovered.
     let left = unsafe { user_copy(pointer(to), from.as_ptr(), from.len()) };
     partial(from.len(), left)
-}
-
-/// Writes zeros; how many were written before the first bad byte.
-#[inline]
-pub fn zero_out_partial(to: UserAddress, count: usize) -> Result<usize, Errno> {
-    to.check(count)?;
-    begin()?;
-    // SAFETY: the target was checked to be the user's, and faults are recovered.
-    let left = unsafe { user_zero(pointer(to), count) };
-    partial(count, left)
 }
 
 #[inline(always)]
