@@ -109,7 +109,7 @@ impl UserRange {
 
     #[inline(always)]
     fn moved(&mut self, count: usize, left: usize) -> Result<usize, Errno> {
-        let done = partial(count, left)?;
+        let done = if left == 0 { count } else { cut_short(count, left)? };
         self.start.0 += done as u64;
         self.remaining -= done;
         Ok(done)
@@ -201,26 +201,13 @@ fn begin() -> Result<(), Errno> {
 /// Copies from a program; how many bytes were read before the first bad one. EFAULT if not even the first was.
 #[inline]
 pub fn copy_in_partial(to: &mut [u8], from: UserAddress) -> Result<usize, Errno> {
-    from.check(to.len())?;
-    begin()?;
-    // SAFETY: `to` is a kernel buffer of that length; the source was checked to be the user's, and faults are recovered.
-    let left = unsafe { user_copy(to.as_mut_ptr(), pointer(from), to.len()) };
-    partial(to.len(), left)
+    UserRange::new(from, to.len())?.take(to)
 }
 
 /// Copies to a program; how many bytes were written before the first bad one. EFAULT if not even the first was.
 #[inline]
 pub fn copy_out_partial(to: UserAddress, from: &[u8]) -> Result<usize, Errno> {
-    to.check(from.len())?;
-    begin()?;
-    // SAFETY: `from` is a kernel buffer of that length; the target was checked to be the user's, and faults are recovered.
-    let left = unsafe { user_copy(pointer(to), from.as_ptr(), from.len()) };
-    partial(from.len(), left)
-}
-
-#[inline(always)]
-fn partial(count: usize, left: usize) -> Result<usize, Errno> {
-    if left == 0 { Ok(count) } else { cut_short(count, left) }
+    UserRange::new(to, from.len())?.put(from)
 }
 
 #[cold]
