@@ -3,6 +3,9 @@
 //! A process's children are a list that runs through their entries, so that birth, death and adoption cost no allocation,
 //! and a wait looks only at the caller's own children. The entry of a process that has ended stays until its parent has
 //! asked for its status.
+//!
+//! Besides its parent, a process, a child has a maker, one of that process's threads: a wait with __WNOTHREAD asks for the
+//! maker's children only, and PR_SET_PDEATHSIG tells of the maker's end.
 
 use super::groups::Groups;
 use super::ids::IdTable;
