@@ -3,6 +3,7 @@
 use conformance::support::*;
 use conformance::{answers, case, sys};
 use std::cell::Cell;
+use std::hint::spin_loop;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, Condvar, Mutex, RwLock, mpsc};
@@ -349,7 +350,9 @@ pub const CASES: &[Case] = &[
         // Blocks the second signal; ends when another thread has taken that.
         extern "C" fn first(_: i32) {
             let start = Instant::now();
-            while HANDLED_BY.load(SeqCst) == 0 && start.elapsed() < Duration::from_secs(3) {}
+            while HANDLED_BY.load(SeqCst) == 0 && start.elapsed() < Duration::from_secs(3) {
+                spin_loop();
+            }
         }
         // SAFETY: sigaction is plain data.
         unsafe {
@@ -362,7 +365,9 @@ pub const CASES: &[Case] = &[
         let own = sys!(getpid());
         let busy = thread::spawn(|| {
             let start = Instant::now();
-            while HANDLED_BY.load(SeqCst) == 0 && start.elapsed() < Duration::from_secs(6) {}
+            while HANDLED_BY.load(SeqCst) == 0 && start.elapsed() < Duration::from_secs(6) {
+                spin_loop();
+            }
             start.elapsed() < Duration::from_secs(2)
         });
         let sender = fork(|| {
