@@ -10,6 +10,7 @@ use crate::task::process::{self, INIT_PID, Process};
 use crate::task::signal::info::INFO_BYTES;
 use crate::task::signal::{self, Action, AlternateStack, Info, Origin, Signal, SignalSet, code};
 use crate::task::wait_queue::{Limits, WaitQueue};
+use crate::task::yield_point::yield_point;
 use alloc::sync::Arc;
 
 /// The only size of a signal set that Linux takes.
@@ -204,18 +205,29 @@ pub fn kill(thread: &Thread, pid: i32, number: u32) -> Result<(), Errno> {
 }
 
 /// Success if one could be sent to; else the first reason why not. Who has ended and isn't waited for yet still counts.
+///
+/// Each real-time signal may take a count of all that are queued, so others may run between two. Of the rest all are sent at once:
+/// SIGKILL is to leave nobody time to fork.
 fn kill_all(
     thread: &Thread,
     info: impl Fn() -> Result<Option<Info>, Errno>,
     chosen: impl Fn(u32, u32) -> bool,
 ) -> Result<(), Errno> {
     let mut result = Err(Errno::ESRCH);
+    let mut caller_ends = false;
     process::for_each_of(
         |pid, member| chosen(member.group, pid),
-        |target| match info().and_then(|info| send(thread, target, info)) {
-            Ok(()) => result = Ok(()),
-            Err(errno) if result == Err(Errno::ESRCH) => result = Err(errno),
-            Err(_) => {}
+        |target| {
+            if caller_ends {
+                return;
+            }
+            let info = info();
+            match info.and_then(|info| send(thread, target, info)) {
+                Ok(()) => result = Ok(()),
+                Err(errno) if result == Err(Errno::ESRCH) => result = Err(errno),
+                Err(_) => {}
+            }
+            caller_ends = matches!(info, Ok(Some(info)) if info.signal.is_real_time()) && yield_point();
         },
     );
     result

@@ -9,6 +9,7 @@ use super::scheduler::{self, State};
 use super::signal::{Info, Origin, Signal, SignalSet, code};
 use super::thread::{Thread, Work};
 use super::wait_queue::Limits;
+use super::yield_point::yield_point;
 use super::{alarm, current, signal};
 use crate::drivers::terminal;
 use crate::errno::Errno;
@@ -64,10 +65,10 @@ pub fn end_kernel_thread() -> ! {
 fn forget_thread(thread: &Thread, id_is_free: bool) {
     let is_other = |other: &&Arc<Thread>| !core::ptr::eq(Arc::as_ptr(other), thread);
     let is_parent = thread.has_made_children.load(Relaxed);
-    let heir = thread.process.threads().iter().find(is_other).filter(|_| is_parent).cloned();
-    if heir.is_some() {
+    if is_parent && thread.process.thread_count() > 1 {
         send_death_signals(thread);
     }
+    let heir = thread.process.threads().iter().find(is_other).filter(|_| is_parent).cloned();
     let removed = {
         let mut tasks = tasks();
         if let Some(heir) = heir {
@@ -161,7 +162,8 @@ struct HandedOver {
 }
 
 /// The children of a process that ends get another parent, and whoever is concerned hears of it. One after the other, since
-/// signals are sent with no lock held; so this takes no memory, and can't fail.
+/// signals are sent with no lock held; so this takes no memory, and can't fail. Between two of them others may run, and may
+/// hand it more.
 fn hand_over_children(pid: u32) {
     let mut heir_pid = NOBODY;
     while let Some(HandedOver { child, heir, ended, linked_group }) = hand_over_child(pid, &mut heir_pid) {
@@ -171,6 +173,7 @@ fn hand_over_children(pid: u32) {
             tell_of_end(&heir, &child, SIGCHLD, status);
         }
         linked_group.into_iter().for_each(wake_stopped_orphans);
+        yield_point();
     }
 }
 
@@ -215,7 +218,13 @@ fn send_death_signals(maker: &Thread) {
         tasks.family.children(pid).filter_map(|child| tasks.family.get(child)).any(asks)
     };
     if any_asks {
-        process::for_each_of(|_, child| asks(child), send_death_signal);
+        process::for_each_of(
+            |_, child| asks(child),
+            |child| {
+                send_death_signal(child);
+                yield_point();
+            },
+        );
     }
 }
 

@@ -77,6 +77,36 @@ fn many_descriptors(file: i32, how: i32) -> Vec<i32> {
     (0..count).map(|_| sys!(fcntl(file, how, 0))).take_while(|descriptor| *descriptor >= 0).collect()
 }
 
+/// Does something in a child that has a large family, in which nobody has room for a real-time signal to be queued: so each that
+/// is sent may make the kernel count those that are. With `death_signal` the children ask for one.
+fn watched_in_large_family(death_signal: bool, evil: impl FnOnce() -> i32) -> String {
+    const CHILDREN: usize = 1200;
+    sys!(prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0));
+    sys!(setrlimit(libc::RLIMIT_SIGPENDING, &libc::rlimit { rlim_cur: 0, rlim_max: 0 }));
+    // SAFETY: a set of signals is plain integers, for which zeros are valid.
+    let mut blocked: libc::sigset_t = unsafe { std::mem::zeroed() };
+    sys!(sigaddset(&mut blocked, libc::SIGRTMIN()));
+    sys!(sigprocmask(libc::SIG_BLOCK, &blocked, null_mut()));
+    let (stay, may_go) = pipe();
+    let (all_ready, ready) = pipe();
+    let answer = watched(|| {
+        close(may_go);
+        let live = || {
+            if death_signal {
+                sys!(prctl(libc::PR_SET_PDEATHSIG, libc::SIGRTMIN(), 0, 0, 0));
+            }
+            write_all(ready, b"r");
+            read_to_end(stay);
+            0
+        };
+        let made = (0..CHILDREN).filter(|_| fork(live) > 0 && read_up_to(all_ready, 1).len() == 1).count();
+        if made < CHILDREN { 2 } else { evil() }
+    });
+    close(may_go);
+    while sys!(wait(null_mut())) > 0 {}
+    answer
+}
+
 extern "C" fn nothing(_: i32) {}
 
 pub const CASES: &[Case] = &[
@@ -199,6 +229,11 @@ pub const CASES: &[Case] = &[
             sys!(poll(waited.as_mut_ptr(), waited.len() as u64, 20))
         })
     ),
+    case!(
+        "a_queued_signal_to_a_large_group_without_room_for_it",
+        watched_in_large_family(false, || i32::from(sys!(kill(0, libc::SIGRTMIN())) != 0))
+    ),
+    case!("death_signals_to_a_large_family_without_room_for_them", watched_in_large_family(true, || 0)),
     case!("a_long_call_ends_when_its_process_is_killed", {
         let child = fork(|| {
             let (from, to) = (sparse_file(c"hole", 2 * GIB), open(c"/dev/null", libc::O_WRONLY));
